@@ -1,0 +1,241 @@
+/* puff/loop.h - one loop, one thread: turns, timers, streams, listeners, polls, work.
+ *
+ * Everything here belongs to the loop's thread, except puff_loop_post(). Callbacks run exactly once
+ * where they answer a call, never before the call that registered them has returned, and always from
+ * puff_loop_turn().
+ */
+#ifndef PUFF_LOOP_H
+#define PUFF_LOOP_H
+
+#include <sys/types.h>
+
+#include "puff/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct sockaddr;
+struct addrinfo;
+struct uv_loop_s;
+
+/* ---- loop ---------------------------------------------------------------------------------- */
+
+typedef struct puff_loop puff_loop;
+
+/* What a host with a lock of its own (an interpreter) hangs in. before_wait runs when the loop is
+ * about to sleep, after_wait before the first callback after it; neither runs when a turn does not
+ * sleep. So the lock is taken once for a batch of events. */
+typedef struct puff_loop_hooks {
+    void (*before_wait)(void *ctx);
+    void (*after_wait)(void *ctx);
+    void *ctx;
+} puff_loop_hooks;
+
+typedef struct puff_loop_options {
+    size_t size;             /* sizeof(puff_loop_options) */
+    const puff_alloc *alloc; /* NULL: the system's; outlives the loop */
+} puff_loop_options;
+
+/* Any thread; the loop then belongs to the thread that runs it. PUFF_ENOMEM or UV_E*. */
+PUFF_API int puff_loop_new(puff_loop **out, const puff_loop_options *opts, puff_err *err);
+/* Closes every handle that is still open (their on_close run), then frees the loop. */
+PUFF_API void puff_loop_free(puff_loop *loop);
+PUFF_API void puff_loop_set_hooks(puff_loop *loop, const puff_loop_hooks *hooks);
+
+/* One turn: run deferred jobs, then wait for events (wait false: only look), run their callbacks,
+ * then the jobs these deferred. Returns the number of open handles (0: nothing could ever happen). */
+PUFF_API int puff_loop_turn(puff_loop *loop, bool wait);
+/* Turns until puff_loop_stop() or until nothing is open. For C programs. */
+PUFF_API void puff_loop_run(puff_loop *loop);
+PUFF_API void puff_loop_stop(puff_loop *loop);
+
+PUFF_API const puff_alloc *puff_loop_alloc(puff_loop *loop);
+PUFF_API struct uv_loop_s *puff_loop_uv(puff_loop *loop);
+/* The descriptor that is readable when the loop has events. */
+PUFF_API int puff_loop_backend_fd(puff_loop *loop);
+/* CLOCK_MONOTONIC in ns, read once per turn (call puff_loop_update_now() after long work). */
+PUFF_API uint64_t puff_loop_now_ns(puff_loop *loop);
+PUFF_API uint64_t puff_loop_update_now(puff_loop *loop);
+PUFF_API uint64_t puff_now_ns(void);
+
+typedef struct puff_loop_stats {
+    uint64_t n_turns, n_waits, idle_ns;
+} puff_loop_stats;
+PUFF_API puff_loop_stats puff_loop_get_stats(puff_loop *loop);
+
+/* After fork() in the child: makes the kernel side of the loop new. UV_E*. */
+PUFF_API int puff_loop_fork(puff_loop *loop);
+
+/* ---- jobs at the end of a turn ------------------------------------------------------------- */
+
+/* Runs once, after the callbacks of this turn and before the loop waits: this is how the writes of a
+ * turn leave in one system call. Embed it; deferring one that is queued already does nothing. */
+typedef struct puff_defer {
+    puff_queue node;
+    void (*run)(struct puff_defer *self);
+} puff_defer;
+
+PUFF_API void puff_defer_init(puff_defer *d, void (*run)(puff_defer *self));
+PUFF_API void puff_loop_defer(puff_loop *loop, puff_defer *d);
+PUFF_API void puff_defer_cancel(puff_defer *d);
+/* Runs what is deferred now; the host calls it before it sleeps elsewhere. */
+PUFF_API void puff_loop_flush(puff_loop *loop);
+
+/* ---- jobs from other threads --------------------------------------------------------------- */
+
+typedef struct puff_post {
+    struct puff_post *next;
+    void (*run)(struct puff_post *self); /* on the loop's thread; owns self again */
+} puff_post;
+
+/* Any thread. The storage is the caller's until run. One wake-up per burst. */
+PUFF_API void puff_loop_post(puff_loop *loop, puff_post *job);
+/* Any thread, and a signal handler: makes a waiting turn return. */
+PUFF_API void puff_loop_wake(puff_loop *loop);
+
+/* Runs work on a thread of libuv's pool, then done on the loop's thread with 0 or UV_ECANCELED. */
+typedef struct puff_work puff_work;
+PUFF_API int puff_work_submit(puff_loop *loop, void (*work)(void *arg),
+                              void (*done)(void *arg, int status), void *arg, puff_work **out);
+/* Tries to take back work that has not begun; done then says UV_ECANCELED. 0 or UV_EBUSY. */
+PUFF_API int puff_work_cancel(puff_work *work);
+
+/* ---- timer --------------------------------------------------------------------------------- */
+
+/* Your storage; one heap per loop, ns deadlines, one kernel timeout. Never fires early. */
+typedef struct puff_timer {
+    puff_loop *loop;      /* borrowed; outlives us */
+    uint64_t deadline_ns; /* CLOCK_MONOTONIC */
+    size_t index;         /* place in the heap, SIZE_MAX when idle */
+    void (*on_fire)(struct puff_timer *self);
+} puff_timer;
+
+PUFF_API void puff_timer_init(puff_timer *t, puff_loop *loop, void (*on_fire)(puff_timer *self));
+/* Starts or moves it. PUFF_ENOMEM. */
+PUFF_API int puff_timer_start_at(puff_timer *t, uint64_t deadline_ns);
+PUFF_API int puff_timer_start(puff_timer *t, uint64_t timeout_ms);
+PUFF_API void puff_timer_stop(puff_timer *t); /* idle is allowed */
+static inline bool puff_timer_active(const puff_timer *t) { return t->index != SIZE_MAX; }
+
+/* ---- poll ---------------------------------------------------------------------------------- */
+
+enum { PUFF_READABLE = 1, PUFF_WRITABLE = 2, PUFF_DISCONNECT = 4 };
+
+/* Readiness of a descriptor that stays its owner's. events: PUFF_* bits; status: 0 or UV_E*. */
+typedef struct puff_poll puff_poll;
+typedef void (*puff_poll_cb)(puff_poll *p, int status, int events);
+
+PUFF_API int puff_poll_new(puff_poll **out, puff_loop *loop, int fd, puff_poll_cb cb, void *data);
+/* Changes what is watched; 0 stops. Cheap when nothing changes. UV_E*. */
+PUFF_API int puff_poll_set(puff_poll *p, int events);
+PUFF_API void *puff_poll_data(puff_poll *p);
+/* Stops at once (the descriptor may be closed after), frees itself later. No callback comes. */
+PUFF_API void puff_poll_free(puff_poll *p);
+
+/* ---- stream -------------------------------------------------------------------------------- */
+
+/* A connected TCP or Unix stream socket. Writes are gathered and leave at the end of the turn, in one
+ * writev; what the kernel does not take stays queued and n_queued says how much. */
+typedef struct puff_stream puff_stream;
+
+typedef struct puff_stream_cbs {
+    /* Optional. Where the next read goes; NULL or *cap == 0 uses the loop's own buffer (64 KiB). */
+    void (*on_alloc)(puff_stream *s, char **buf, size_t *cap);
+    /* n > 0: bytes (borrowed until return; buf is what on_alloc gave). n == 0: nothing after all, buf
+     * is given back. n == UV_EOF: the peer finished. Other n < 0: the stream failed. */
+    void (*on_read)(puff_stream *s, char *buf, ssize_t n);
+    /* Optional. The queue was above the high-water mark and has fallen to the low one. */
+    void (*on_drain)(puff_stream *s);
+    /* Optional. A write failed: nothing more will be sent. Comes once. */
+    void (*on_write_error)(puff_stream *s, int status);
+    /* The descriptor is closed and s is about to be freed: the last callback. */
+    void (*on_close)(puff_stream *s);
+} puff_stream_cbs;
+
+/* Takes fd, also on failure: it is closed then. cbs are borrowed and outlive the stream. */
+PUFF_API int puff_stream_open(puff_stream **out, puff_loop *loop, int fd, const puff_stream_cbs *cbs,
+                              void *data);
+PUFF_API void *puff_stream_data(puff_stream *s);
+PUFF_API void puff_stream_set_data(puff_stream *s, void *data);
+PUFF_API puff_loop *puff_stream_loop(puff_stream *s);
+PUFF_API int puff_stream_fd(puff_stream *s); /* -1 once closing */
+
+PUFF_API int puff_stream_read_start(puff_stream *s); /* twice is allowed */
+PUFF_API void puff_stream_read_stop(puff_stream *s);
+
+/* Queues a copy. PUFF_ENOMEM, or UV_EPIPE after shutdown, close or a write error. */
+PUFF_API int puff_stream_write(puff_stream *s, const void *data, size_t len);
+/* Queues bytes without a copy; release(arg) runs once, when they are sent or given up; on failure the
+ * caller keeps them and release does not run. Small pieces are copied and released at once. */
+PUFF_API int puff_stream_write_ref(puff_stream *s, const void *data, size_t len,
+                                   void (*release)(void *arg), void *arg);
+/* Sends what is queued now, as far as the kernel takes it. */
+PUFF_API void puff_stream_flush(puff_stream *s);
+PUFF_API size_t puff_stream_queued(puff_stream *s); /* bytes not yet given to the kernel */
+/* on_drain comes after queued has been > high and is <= low again. Default 64 KiB and 16 KiB. */
+PUFF_API void puff_stream_set_water(puff_stream *s, size_t low, size_t high);
+/* Sends what is queued, then shuts the write side down. */
+PUFF_API int puff_stream_shutdown(puff_stream *s);
+/* Sends what is queued (now, without waiting), then closes; on_close follows. Twice is allowed. */
+PUFF_API void puff_stream_close(puff_stream *s);
+/* Throws the queue away and closes; with reset, TCP sends RST. */
+PUFF_API void puff_stream_abort(puff_stream *s, bool reset);
+PUFF_API bool puff_stream_closing(puff_stream *s);
+
+/* ---- connecting ---------------------------------------------------------------------------- */
+
+/* cb gets a connected, non-blocking descriptor that is now its own, or fd -1 and why. */
+typedef struct puff_connect puff_connect;
+typedef void (*puff_connect_cb)(void *arg, int fd, const puff_err *err);
+
+/* Resolves host on the work pool, tries each address in turn. TCP_NODELAY is set. */
+PUFF_API int puff_tcp_connect(puff_connect **out, puff_loop *loop, const char *host, uint16_t port,
+                              uint64_t timeout_ms, puff_connect_cb cb, void *arg);
+/* A Unix stream socket; a path that begins with '@' is abstract. */
+PUFF_API int puff_pipe_connect(puff_connect **out, puff_loop *loop, const char *path,
+                               uint64_t timeout_ms, puff_connect_cb cb, void *arg);
+/* cb still runs, with PUFF_ECANCELED, in a later turn. */
+PUFF_API void puff_connect_cancel(puff_connect *c);
+
+/* ---- names --------------------------------------------------------------------------------- */
+
+/* getaddrinfo on the work pool; cb owns res (puff_dns_free). status: 0 or UV_EAI_*. */
+typedef struct puff_dns puff_dns;
+typedef void (*puff_dns_cb)(void *arg, int status, struct addrinfo *res);
+PUFF_API int puff_dns_resolve(puff_dns **out, puff_loop *loop, const char *host, const char *service,
+                              const struct addrinfo *hints, puff_dns_cb cb, void *arg);
+PUFF_API void puff_dns_cancel(puff_dns *d); /* cb still runs, with UV_ECANCELED */
+PUFF_API void puff_dns_free(struct addrinfo *res);
+
+/* ---- listener ------------------------------------------------------------------------------ */
+
+typedef struct puff_listener puff_listener;
+/* fd is non-blocking and close-on-exec, and now the callee's. peer is borrowed until return. */
+typedef void (*puff_accept_cb)(puff_listener *l, int fd, const struct sockaddr *peer, unsigned peer_len);
+
+typedef struct puff_listener_options {
+    size_t size;       /* sizeof(puff_listener_options) */
+    const char *host;  /* numeric or a name; NULL with unix_path or fd */
+    uint16_t port;     /* 0: the kernel chooses, see puff_listener_port() */
+    const char *unix_path; /* a stale socket file is replaced, a live one is UV_EADDRINUSE */
+    int fd;            /* a socket that listens already; -1: none */
+    int backlog;       /* 0: 2048, what the kernel cuts to somaxconn */
+    bool reuse_port;
+} puff_listener_options;
+
+PUFF_API int puff_listener_open(puff_listener **out, puff_loop *loop,
+                                const puff_listener_options *opts, puff_accept_cb cb, void *data,
+                                puff_err *err);
+PUFF_API void *puff_listener_data(puff_listener *l);
+PUFF_API int puff_listener_fd(puff_listener *l);
+PUFF_API int puff_listener_port(puff_listener *l); /* 0 for a Unix socket */
+PUFF_API void puff_listener_pause(puff_listener *l);
+PUFF_API void puff_listener_resume(puff_listener *l);
+/* Stops at once, removes the socket file that it made, frees itself later. No callback comes. */
+PUFF_API void puff_listener_close(puff_listener *l);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
