@@ -107,6 +107,7 @@ PUFF_API int puff_work_cancel(puff_work *work);
 typedef struct puff_timer {
     puff_loop *loop;      /* borrowed; outlives us */
     uint64_t deadline_ns; /* CLOCK_MONOTONIC */
+    uint64_t seq;         /* among equal deadlines, who came first */
     size_t index;         /* place in the heap, SIZE_MAX when idle */
     void (*on_fire)(struct puff_timer *self);
 } puff_timer;
@@ -177,7 +178,8 @@ PUFF_API size_t puff_stream_queued(puff_stream *s); /* bytes not yet given to th
 PUFF_API void puff_stream_set_water(puff_stream *s, size_t low, size_t high);
 /* Sends what is queued, then shuts the write side down. */
 PUFF_API int puff_stream_shutdown(puff_stream *s);
-/* Sends what is queued (now, without waiting), then closes; on_close follows. Twice is allowed. */
+/* Stops reading, sends what is queued for as long as the peer takes it, then closes; on_close follows.
+ * A peer that takes nothing is the owner's to abort. Twice is allowed. */
 PUFF_API void puff_stream_close(puff_stream *s);
 /* Throws the queue away and closes; with reset, TCP sends RST. */
 PUFF_API void puff_stream_abort(puff_stream *s, bool reset);

@@ -1,0 +1,121 @@
+/* loop.c - a turn of the loop, its clock and its end.
+ *
+ * One turn:   deferred jobs -> [give the lock up] poll [take it] -> callbacks -> deferred jobs
+ *
+ * The lock is the host's (hooks). prepare runs last before libuv polls, so only there is it known
+ * whether the poll can sleep; puff__loop_enter() at the head of every callback takes the lock back.
+ */
+#include "loop.h"
+
+#include <time.h>
+#include <unistd.h>
+
+uint64_t puff_now_ns(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t puff_loop_update_now(puff_loop *loop) { return loop->now_ns = puff_now_ns(); }
+
+uint64_t puff_loop_now_ns(puff_loop *loop) { return loop->now_ns; }
+
+void puff__loop_awake(puff_loop *loop) {
+    loop->sleeping = false;
+    puff_loop_update_now(loop);
+    loop->stats.n_waits++;
+    loop->stats.idle_ns += loop->now_ns - loop->slept_at_ns;
+    if (loop->hooks.after_wait) loop->hooks.after_wait(loop->hooks.ctx);
+}
+
+static void on_prepare(uv_prepare_t *p) {
+    puff_loop *loop = PUFF_CONTAINER_OF(p, puff_loop, prepare);
+    if (uv_backend_timeout(&loop->uv) == 0) return; /* it will only look */
+    loop->slept_at_ns = puff_loop_update_now(loop);
+    loop->sleeping = true;
+    if (loop->hooks.before_wait) loop->hooks.before_wait(loop->hooks.ctx);
+}
+
+char *puff__loop_read_buf(puff_loop *loop) {
+    if (!loop->read_buf) loop->read_buf = puff_malloc(loop->alloc, PUFF_READ_BUF);
+    return loop->read_buf;
+}
+
+int puff_loop_turn(puff_loop *loop, bool wait) {
+    loop->stats.n_turns++;
+    puff_loop_flush(loop);
+    /* The prepare handle is only there for turns that may sleep: a NOWAIT turn keeps the lock. */
+    if (wait) uv_prepare_start(&loop->prepare, on_prepare);
+    int alive = uv_run(&loop->uv, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+    if (wait) uv_prepare_stop(&loop->prepare);
+    puff__loop_enter(loop);
+    puff_loop_update_now(loop);
+    puff_loop_flush(loop);
+    return alive;
+}
+
+void puff_loop_stop(puff_loop *loop) { loop->stopped = true; }
+
+void puff_loop_run(puff_loop *loop) {
+    loop->stopped = false;
+    while (!loop->stopped && puff_loop_turn(loop, true) != 0) continue;
+}
+
+const puff_alloc *puff_loop_alloc(puff_loop *loop) { return loop->alloc; }
+uv_loop_t *puff_loop_uv(puff_loop *loop) { return &loop->uv; }
+int puff_loop_backend_fd(puff_loop *loop) { return uv_backend_fd(&loop->uv); }
+puff_loop_stats puff_loop_get_stats(puff_loop *loop) { return loop->stats; }
+int puff_loop_fork(puff_loop *loop) { return uv_loop_fork(&loop->uv); }
+
+void puff_loop_set_hooks(puff_loop *loop, const puff_loop_hooks *hooks) {
+    loop->hooks = hooks ? *hooks : (puff_loop_hooks){0};
+}
+
+int puff_loop_new(puff_loop **out, const puff_loop_options *opts, puff_err *err) {
+    const puff_alloc *alloc = opts && opts->alloc ? opts->alloc : &puff_alloc_system;
+    puff_loop *loop = puff_calloc(alloc, 1, sizeof *loop);
+    if (!loop) return puff_err_set(err, PUFF_ENOMEM, PUFF_DOMAIN_SYSTEM, "out of memory");
+    loop->alloc = alloc;
+    loop->spare_fd = -1;
+    puff_queue_init(&loop->deferred);
+    int rc = uv_loop_init(&loop->uv);
+    if (rc) goto fail_loop;
+    uv_prepare_init(&loop->uv, &loop->prepare);
+    uv_unref((uv_handle_t *)&loop->prepare);
+    rc = puff__timers_init(loop);
+    if (rc == 0) rc = puff__post_init(loop);
+    if (rc) goto fail_handles;
+    puff_loop_update_now(loop);
+    *out = loop;
+    return 0;
+
+fail_handles:
+    puff_loop_free(loop);
+    return puff_err_set(err, rc, PUFF_DOMAIN_SYSTEM, "cannot make a loop: %s", uv_strerror(rc));
+fail_loop:
+    puff_free(alloc, loop);
+    return puff_err_set(err, rc, PUFF_DOMAIN_SYSTEM, "cannot make a loop: %s", uv_strerror(rc));
+}
+
+static void close_handle(uv_handle_t *h, void *arg) {
+    if (uv_is_closing(h)) return;
+    const puff__kind *kind = h->data;
+    if (kind)
+        kind->close(h);
+    else
+        uv_close(h, NULL); /* the loop's own, part of its memory */
+}
+
+void puff_loop_free(puff_loop *loop) {
+    puff_loop_set_hooks(loop, NULL);
+    puff_loop_flush(loop);
+    uv_walk(&loop->uv, close_handle, NULL);
+    /* What remains is close callbacks and work that other threads are finishing. */
+    while (uv_run(&loop->uv, UV_RUN_ONCE) != 0) puff_loop_flush(loop);
+    uv_loop_close(&loop->uv);
+    if (loop->spare_fd >= 0) close(loop->spare_fd);
+    puff__timers_deinit(loop);
+    puff__chunks_deinit(loop);
+    puff_free(loop->alloc, loop->read_buf);
+    puff_free(loop->alloc, loop);
+}

@@ -1,0 +1,66 @@
+/* loop.h - what the files of core/loop share: the loop's inside and how a callback begins. */
+#ifndef PUFF_CORE_LOOP_H
+#define PUFF_CORE_LOOP_H
+
+#include <stdatomic.h>
+#include <uv.h>
+
+#include "puff/loop.h"
+
+/* A chunk of memory that reads of streams without an on_alloc share: one read is on the stack at a
+ * time. 64 KiB: one read of a full socket buffer, below malloc's mmap threshold. */
+enum { PUFF_READ_BUF = 65536 };
+
+/* The data of every uv handle that somebody else may still have open when the loop is freed. */
+typedef struct puff__kind {
+    void (*close)(uv_handle_t *h);
+} puff__kind;
+
+/* Memory for queued output: a copy of small writes, or a borrowed range. See stream.c. */
+typedef struct puff__chunk puff__chunk;
+
+struct puff_loop {
+    uv_loop_t uv;
+    const puff_alloc *alloc; /* borrowed; outlives us */
+    puff_loop_hooks hooks;
+    bool sleeping; /* before_wait has run and after_wait has not */
+    bool stopped;
+    uv_prepare_t prepare; /* runs right before the poll: the last moment to give the lock up */
+    uint64_t now_ns;
+    uint64_t slept_at_ns;
+    puff_loop_stats stats;
+
+    puff_queue deferred; /* of puff_defer */
+
+    _Atomic(puff_post *) posted; /* a stack; last in, first out */
+    uv_async_t async;
+
+    puff_timer **heap; /* owned */
+    size_t n_timers, heap_cap;
+    uint64_t timer_seq; /* of the timer started last */
+    uv_timer_t kernel_timer;
+    uint64_t kernel_deadline_ns; /* what kernel_timer is set for; UINT64_MAX: stopped */
+
+    int spare_fd;   /* given up for one accept when the process runs out of descriptors; -1: none */
+    char *read_buf; /* owned; made at first use */
+    puff__chunk *free_chunks; /* owned; chunks of CHUNK_CAP that wait for the next write */
+    unsigned n_free_chunks;
+};
+
+/* Every callback from libuv begins with this: if the loop slept, the host takes its lock. */
+void puff__loop_awake(puff_loop *loop);
+static inline void puff__loop_enter(puff_loop *loop) {
+    if (__builtin_expect(loop->sleeping, 0)) puff__loop_awake(loop);
+}
+static inline puff_loop *puff__loop_of(const uv_handle_t *h) {
+    return PUFF_CONTAINER_OF(h->loop, puff_loop, uv);
+}
+/* The loop's shared read buffer, or NULL. */
+char *puff__loop_read_buf(puff_loop *loop);
+
+void puff__chunks_deinit(puff_loop *loop);
+int puff__timers_init(puff_loop *loop);
+void puff__timers_deinit(puff_loop *loop);
+int puff__post_init(puff_loop *loop);
+
+#endif
