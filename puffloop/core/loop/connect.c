@@ -64,9 +64,9 @@ static void try_next(puff_connect *c);
 
 static void on_writable(puff_poll *p, int status, int events) {
     puff_connect *c = puff_poll_data(p);
-    int code = status < 0 ? -status : 0;
+    int code = 0; /* not status: libuv calls every POLLERR a bad descriptor */
     socklen_t len = sizeof code;
-    if (code == 0 && getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &code, &len) != 0) code = errno;
+    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &code, &len) != 0) code = errno;
     if (code == 0) {
         connected(c);
         return;
