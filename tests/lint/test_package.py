@@ -1,0 +1,44 @@
+"""The installed package's public face."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+puff = pytest.importorskip("puff")
+
+
+def public_modules() -> list[str]:
+    """puff and its modules, without those whose name or folder begins with an underscore."""
+    found = ["puff"]
+    for module in pkgutil.walk_packages(puff.__path__, "puff."):
+        if not any(part.startswith("_") for part in module.name.split(".")):
+            found.append(module.name)
+    return found
+
+
+@pytest.mark.parametrize("name", public_modules())
+def test_all_is_there_sorted_and_true(name: str) -> None:
+    module = importlib.import_module(name)
+    assert hasattr(module, "__all__"), "a public module says what is public"
+    assert list(module.__all__) == sorted(module.__all__)
+    assert [n for n in module.__all__ if not hasattr(module, n)] == []
+
+
+def test_package_says_that_it_is_typed() -> None:
+    assert (Path(puff.__file__).parent / "py.typed").exists()
+
+
+@pytest.mark.parametrize("name", public_modules())
+def test_public_names_are_documented(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__doc__
+    undocumented = []
+    for n in getattr(module, "__all__", ()):
+        value = getattr(module, n)
+        if callable(value) and not getattr(value, "__doc__", None):
+            undocumented.append(n)
+    assert undocumented == []
