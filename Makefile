@@ -36,11 +36,12 @@ test-py: build ## the Python suite
 	$(py) -m pytest $(ARGS)
 
 asan: build ## the core's unit tests under ASan and UBSan
-	test -d build/asan || meson setup build/asan -Dpython=false -Db_sanitize=address,undefined -Db_lundef=false
+	test -d build/asan || meson setup build/asan -Dpython=false -Db_sanitize=address,undefined \
+	    -Dc_args=-fno-sanitize-recover=undefined
 	$(servers) meson test -C build/asan --print-errorlogs $(ARGS)
 valgrind: build ## the core's unit tests under valgrind
-	$(servers) meson test -C $(BUILD) --print-errorlogs --timeout-multiplier 20 --wrap \
-	    'valgrind -q --error-exitcode=99 --leak-check=full --suppressions=tests/c/valgrind.supp' $(ARGS)
+	$(servers) meson test -C $(BUILD) --print-errorlogs --timeout-multiplier 20 $(ARGS) \
+	    --wrap 'valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite'
 
 test-all: ## `make test` on each CPython from 3.10 to 3.13 that is here
 	tools/test-all

@@ -13,8 +13,7 @@ SOURCES = (".c", ".h", ".pyx", ".pxd", ".py", ".pyi")
 TEXT = (*SOURCES, ".md", ".toml", ".build", ".options", ".txt", ".html", ".js", ".sh", "")
 # Assembled here so that this file does not find itself.
 FORBIDDEN = {
-    "a registry's host": r"\b(?:pypi|files\.pythonhosted|registry\.npmjs|crates|deb\.debian|proxy\.golang)"
-    r"\.(?:org|io)\b",
+    "a registry's host": r"\b(?:pypi|pythonhosted|npmjs|crates|deb\.debian|golang)\.(?:org|io)\b",
     "a home directory": r"/(?:home/(?!me\b|you\b|app\b)[a-z]|root/(?!\.\.)|Users/[a-z])",
     "this checkout's path": re.escape(str(ROOT)) if len(ROOT.parts) > 2 else r"(?!)",
     "a folder of the workplace": r"/wor[k]/",

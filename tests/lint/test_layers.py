@@ -93,31 +93,32 @@ def library() -> Path:
     return Path(spec.origin).parent / "_lib" / "libpuff.so"
 
 
-@pytest.mark.skipif(not shutil.which("nm"), reason="needs nm")
+def read_binary(*command: str | Path) -> list[str]:
+    """The lines that a tool of binutils prints."""
+    if not shutil.which(command[0]):
+        pytest.skip(f"no {command[0]} here")
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def exported(binary: Path) -> list[str]:
+    return [line.split()[-1] for line in read_binary("nm", "-D", "--defined-only", binary)]
+
+
 def test_libpuff_has_no_symbol_of_python() -> None:
-    nm = subprocess.run(["nm", "-D", library()], capture_output=True, text=True, check=True)
-    symbols = [line.split()[-1] for line in nm.stdout.splitlines()]
+    symbols = [line.split()[-1] for line in read_binary("nm", "-D", library())]
     assert [s for s in symbols if s.startswith(("Py", "_Py"))] == []
 
 
-@pytest.mark.skipif(not shutil.which("nm"), reason="needs nm")
 def test_libpuff_exports_only_its_own_names() -> None:
-    nm = ["nm", "-D", "--defined-only", library()]
-    listing = subprocess.run(nm, capture_output=True, text=True, check=True).stdout
-    symbols = [line.split()[-1] for line in listing.splitlines()]
+    symbols = exported(library())
     assert symbols, "nothing is exported"
     assert [s for s in symbols if not s.startswith("puff_") or s.startswith("puff__")] == []
 
 
-@pytest.mark.skipif(not shutil.which("readelf"), reason="needs readelf")
 def test_there_is_one_core() -> None:
     """Extension modules find libpuff in the package, and none carries a second one."""
     lib = library()
-    modules = sorted((lib.parent.parent / "_bind").glob("*.so"))
-    for module in modules:
-        dynamic = subprocess.run(["readelf", "-d", module], capture_output=True, text=True, check=True)
-        if "libpuff.so" in dynamic.stdout:
-            assert "$ORIGIN/../_lib" in dynamic.stdout, module
-        nm = ["nm", "-D", "--defined-only", module]
-        listing = subprocess.run(nm, capture_output=True, text=True, check=True).stdout
-        assert " puff_" not in listing, module
+    for module in sorted((lib.parent.parent / "_bind").glob("*.so")):
+        dynamic = "\n".join(read_binary("readelf", "-d", module))
+        assert "libpuff.so" not in dynamic or "$ORIGIN/../_lib" in dynamic, module
+        assert [s for s in exported(module) if s.startswith("puff_")] == [], module

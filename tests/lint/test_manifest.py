@@ -30,7 +30,9 @@ def test_manifest_rows_are_whole() -> None:
 def test_floors_are_those_of_meson() -> None:
     text = (ROOT / "meson.build").read_text()
     meson = re.findall(r"dependency\('([\w-]+)', version: '>= ([\d.]+)'\)", text)
-    rows = [(row[2].removeprefix("pkg:"), row[3]) for row in manifest() if row[2].startswith("pkg:")]
+    rows = [
+        (row[2].removeprefix("pkg:"), row[3]) for row in manifest() if row[2].startswith("pkg:")
+    ]
     assert sorted(meson) == sorted(rows)
 
 
