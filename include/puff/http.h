@@ -41,10 +41,11 @@ enum puff_http_method {
     PUFF_HTTP_METHOD_COUNT
 };
 
-/* X(ID, "name"): the field names worth an id, so that a host can keep ready-made objects for them. Any
- * other name is PUFF_HTTP_FIELD_OTHER. */
+/* X(ID, "name"): the field names worth an id, so that a host can keep ready-made objects for them.
+ * Sorted by length. Any other name is PUFF_HTTP_FIELD_OTHER. */
 #define PUFF_HTTP_FIELDS(X)                                                                        \
-    X(TE, "te") X(AGE, "age") X(DNT, "dnt") X(VIA, "via")                                          \
+    X(TE, "te")                                                                                    \
+    X(AGE, "age") X(DNT, "dnt") X(VIA, "via")                                                      \
     X(DATE, "date") X(ETAG, "etag") X(FROM, "from") X(HOST, "host") X(LINK, "link")                \
     X(VARY, "vary")                                                                                \
     X(ALLOW, "allow") X(RANGE, "range")                                                            \
@@ -54,10 +55,10 @@ enum puff_http_method {
     X(UPGRADE, "upgrade")                                                                          \
     X(IF_MATCH, "if-match") X(IF_RANGE, "if-range") X(LOCATION, "location")                        \
     X(PRIORITY, "priority")                                                                        \
-    X(FORWARDED, "forwarded") X(X_REAL_IP, "x-real-ip")                                            \
+    X(FORWARDED, "forwarded") X(X_REAL_IP, "x-real-ip") X(SEC_CH_UA, "sec-ch-ua")                  \
     X(CONNECTION, "connection") X(KEEP_ALIVE, "keep-alive") X(SET_COOKIE, "set-cookie")            \
-    X(USER_AGENT, "user-agent") X(SEC_CH_UA, "sec-ch-ua")                                          \
-    X(RETRY_AFTER, "retry-after") X(TRACEPARENT, "traceparent") X(TRACESTATE, "tracestate")        \
+    X(USER_AGENT, "user-agent") X(TRACESTATE, "tracestate")                                        \
+    X(RETRY_AFTER, "retry-after") X(TRACEPARENT, "traceparent")                                    \
     X(CONTENT_TYPE, "content-type") X(MAX_FORWARDS, "max-forwards")                                \
     X(X_REQUEST_ID, "x-request-id")                                                                \
     X(ACCEPT_RANGES, "accept-ranges") X(AUTHORIZATION, "authorization")                            \
@@ -108,12 +109,10 @@ PUFF_API puff_str puff_http_status_text(int status);
 
 /* Beside PUFF_ENOMEM, and PUFF_ECLOSED for a connection that is gone. */
 enum {
-    PUFF_HTTP_ESTATE = -5101, /* not now: a second start, a body before start or after the end */
-    PUFF_HTTP_EFIELD =
-        -5102, /* a field name is no token, a value has CR, LF, NUL or another control */
+    PUFF_HTTP_ESTATE = -5101,  /* not now: a second start, a body before start or after the end */
+    PUFF_HTTP_EFIELD = -5102,  /* a name is no token, a value has CR, LF, NUL or another control */
     PUFF_HTTP_ESTATUS = -5103, /* a status outside 200-599 (100-199 for an informational) */
-    PUFF_HTTP_ELENGTH =
-        -5104 /* more body than content-length said, or a content-length that is none */
+    PUFF_HTTP_ELENGTH = -5104  /* more body than content-length, or a content-length that is none */
 };
 
 /* ---- request ------------------------------------------------------------------------------- */
@@ -132,10 +131,9 @@ typedef struct puff_http_field {
 typedef struct puff_http_request {
     void *data; /* the host's own; NULL at first */
     puff_http_conn *conn;
-    puff_str method; /* as it was sent */
-    puff_str target; /* the whole request target, as it was sent */
-    puff_str
-        path; /* raw, before '?'; of an absolute target only its path, "/" when that is empty */
+    puff_str method;    /* as it was sent */
+    puff_str target;    /* the whole request target, as it was sent */
+    puff_str path;      /* raw, before '?'; "/" for an absolute target without one */
     puff_str query;     /* raw, after '?'; ptr NULL when there is no '?' */
     puff_str authority; /* of an absolute target, else the Host field; may be empty */
     puff_str scheme;    /* "http" or "https" */
@@ -201,7 +199,7 @@ PUFF_API int puff_http_response_body(puff_http_request *req, const void *data, s
                                      bool more, void (*release)(void *arg), void *arg);
 /* Sends the head that is held back, for an event stream whose first event is far away. */
 PUFF_API int puff_http_response_flush(puff_http_request *req);
-/* Ends the response with trailer fields; where the framing has none (not chunked) they are dropped.
+/* Ends the response with trailer fields; they are dropped where the framing has none (not chunked).
  */
 PUFF_API int puff_http_response_trailers(puff_http_request *req, const puff_http_field *fields,
                                          size_t n_fields);
@@ -273,24 +271,19 @@ typedef struct puff_http_options {
     uint32_t max_request_line; /* 8 KiB: memory per connection that sends no end of line; 414 */
     uint32_t max_head;         /* 32 KiB of field lines; 431 */
     uint32_t max_fields;       /* 100: a host makes objects of each; 431 */
-    uint32_t
-        max_connections; /* 10,000; above it nothing is accepted until one closes. 0: no limit */
-    uint32_t
-        max_pipelined;  /* 64 requests of a connection in one turn, then the others have theirs */
-    uint64_t max_body;  /* 0: no limit, the host bounds what it keeps; 413 */
-    uint32_t max_drain; /* 64 KiB of unread body are read and dropped to keep a connection */
+    uint32_t max_connections;  /* 10,000; above it nothing is accepted until one closes. 0: none */
+    uint32_t max_pipelined; /* 64 requests of a connection in one turn: the others wait so long */
+    uint64_t max_body;      /* 0: no limit, the host bounds what it keeps; 413 */
+    uint32_t max_drain;     /* 64 KiB of unread body are read and dropped to keep a connection */
 
     /* Timeouts in ms; 0: none. Checked every 250 ms or so. */
-    uint32_t header_timeout_ms; /* 10 s from the first byte (or accept) to the whole head, however
-                                 * steadily it drips: slowloris; 408 */
-    uint32_t
-        keep_alive_timeout_ms; /* 65 s idle: above the 60 s of common load balancers, so that they
-                                * and not we close first. An idle connection costs < 2 KiB */
-    uint32_t
-        body_timeout_ms; /* 10 s windows: in each the body must bring min_rate, while we read */
-    uint32_t
-        write_timeout_ms; /* 30 s windows: in each the peer must take min_rate, while we send */
-    uint32_t min_rate;    /* 240 bytes/s, both ways: one byte a second holds memory for ever */
+    uint32_t header_timeout_ms;     /* 10 s from the first byte (or accept) to the whole head,
+                                     * however steadily it drips: slowloris; 408 */
+    uint32_t keep_alive_timeout_ms; /* 65 s idle: above the 60 s of common load balancers, so that
+                                     * they close first, not we. An idle connection costs < 2 KiB */
+    uint32_t body_timeout_ms;       /* 10 s windows: each must bring min_rate while we read; 408 */
+    uint32_t write_timeout_ms;      /* 30 s windows: each must take min_rate while we send */
+    uint32_t min_rate;              /* 240 bytes/s: one byte a second would hold memory for ever */
 
     bool server_header;      /* true */
     bool date_header;        /* true; formatted once per second */
