@@ -45,8 +45,10 @@ valgrind: build ## the core's unit tests under valgrind
 
 test-all: ## `make test` on each CPython from 3.10 to 3.13 that is here
 	tools/test-all
-test-unstable: ## `make test` on CPython 3.14 and the newest libraries, in a debootstrap of Debian unstable
-	tools/test-unstable
+test-unstable: ## `make test` on CPython 3.14 and the newest libraries, in a folder that debootstrap fills
+	tools/test-debian unstable test
+test-bare: ## `make test` on a Debian 12 that has git, make and Python only
+	tools/test-debian bookworm test
 
 lint: $(ready) ## format, style and the house's own rules
 	tools/lint check && $(py) -m pytest -q tests/lint
@@ -62,4 +64,4 @@ wheel: $(ready) ## dist/*.whl, repaired by auditwheel and tried in an empty envi
 clean: ## everything that make made, but not .venv
 	rm -rf build dist
 
-.PHONY: help setup build serve test test-c test-py asan valgrind test-all test-unstable lint fmt typing bench wheel clean
+.PHONY: help setup build serve test test-c test-py asan valgrind test-all test-unstable test-bare lint fmt typing bench wheel clean
