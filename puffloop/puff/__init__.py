@@ -1,0 +1,32 @@
+"""Puff: an asyncio event loop, an HTTP server, Postgres, Redis and greenlets in one native runtime.
+
+Names are found in their modules when first used, so that `import puff` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+# name -> the module that has it
+_WHERE = {
+    "Loop": "puff.policy",
+    "Policy": "puff.policy",
+    "install": "puff.policy",
+    "new_event_loop": "puff.policy",
+    "run": "puff.policy",
+}
+
+__all__ = sorted(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})

@@ -1,20 +1,44 @@
 """The native half of puff.Loop: ready ring, timers, the run loop, descriptor watching."""
 
+from cpython.object cimport PyObject
+
 from puff._bind.core cimport puff_loop
 
 
+cdef extern from "dispatch.h":
+    ctypedef struct puff_ring:
+        size_t head
+        size_t tail
+    ctypedef struct puff_dispatch:
+        puff_ring ring
+        bint waiting
+        bint debug
+        bint stopping
+        bint closed
+
+
 cdef class LoopBase:
+    # dispatch.h knows these four by their place.
+    cdef puff_dispatch d
     cdef puff_loop *core            # owned; NULL once closed
+    # While set, call_soon() stores the callable in `captured` instead of scheduling it (see http.pyx).
+    cdef bint capturing
+    cdef object captured
+
     cdef dict clients               # per-loop objects by key: ("postgres", name) -> pool. Closed by loop.close()
     cdef object hub                 # the greenlet that runs the loop, while it runs (None: greenlet not in use)
     cdef object __weakref__
 
+    cdef dict watchers              # fd -> Watcher
+    cdef object task_factory        # asyncio's _task_factory
+    cdef object fatal               # SystemExit or KeyboardInterrupt of a protocol; ends run_forever()
+    cdef int pid                    # the process whose kernel objects these are
+
     # Runs fn(arg) from the loop's dispatch, in no particular context; never inside a core callback.
     cdef int schedule(self, object fn, object arg) except -1
-    # While set, call_soon() stores the callable in `captured` instead of scheduling it (see http.pyx).
-    cdef bint capturing
-    cdef object captured
-    # ... private state of loop.pyx follows
+    # For trampolines: an exception of user code that asyncio lets pass out of run_forever().
+    cdef void interrupt(self, object exc) noexcept
+    cdef int turn(self) except -1
 
 
 # The puff loop that runs in this thread now, or None. Cheap: a C thread-local. Not changed by greenlets.

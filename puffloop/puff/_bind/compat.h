@@ -1,0 +1,61 @@
+/* compat.h - what differs between CPython versions, and what we know about asyncio's own layouts.
+ *
+ * Nothing else in Puff asks which interpreter it runs on.
+ */
+#ifndef PUFF_BIND_COMPAT_H
+#define PUFF_BIND_COMPAT_H
+
+#include <Python.h>
+#include <structmember.h> /* PyMemberDef; Python.h itself has it from 3.12 on */
+
+/* The exception that is set, taken; NULL: none. 3.12 has it as PyErr_GetRaisedException. */
+static inline PyObject *puff_take_exception(void) {
+#if PY_VERSION_HEX >= 0x030c0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *tb;
+    PyErr_Fetch(&type, &value, &tb);
+    if (!type) return NULL;
+    PyErr_NormalizeException(&type, &value, &tb);
+    if (tb) PyException_SetTraceback(value, tb);
+    Py_DECREF(type);
+    Py_XDECREF(tb);
+    return value;
+#endif
+}
+
+/* The other way round; steals exc. */
+static inline void puff_raise_exception(PyObject *exc) {
+#if PY_VERSION_HEX >= 0x030c0000
+    PyErr_SetRaisedException(exc);
+#else
+    PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+    Py_DECREF(exc);
+#endif
+}
+
+/* The slots of asyncio.Handle and asyncio.TimerHandle as type.__new__ lays them out: by name. The list of
+ * weak references follows as a slot up to 3.11 and lies before the object from 3.12 on. handle.c compares
+ * this with the types' descriptors at import: another layout is an ImportError and not a crash. */
+#if PY_VERSION_HEX >= 0x030c0000
+#define PUFF_WEAKREFS_SLOT
+#else
+#define PUFF_WEAKREFS_SLOT PyObject *weakrefs;
+#endif
+
+#define PUFF_HANDLE_SLOTS \
+    PyObject_HEAD PyObject *args; /* NULL: see argv */ \
+    PyObject *callback; \
+    PyObject *cancelled; \
+    PyObject *context; \
+    PyObject *loop; \
+    PyObject *repr; \
+    PyObject *source_traceback; \
+    PUFF_WEAKREFS_SLOT
+
+#define PUFF_TIMER_HANDLE_SLOTS \
+    PUFF_HANDLE_SLOTS \
+    PyObject *scheduled; \
+    PyObject *when;
+
+#endif

@@ -1,0 +1,245 @@
+"""Every declaration of include/puff that Cython code uses, and nothing else.
+
+Not `nogil` where callbacks are: the core calls them with the GIL held (docs/design.md, "A turn").
+"""
+
+from libc.stdint cimport int64_t, uint16_t, uint64_t
+from posix.types cimport pid_t
+
+
+# ---- puff/base.h ---------------------------------------------------------------------------------
+
+cdef extern from "puff/base.h" nogil:
+    enum:
+        PUFF_ENOMEM
+        PUFF_ECANCELED
+        PUFF_ELIMIT
+        PUFF_EPROTO
+        PUFF_ECLOSED
+        PUFF_ETIMEOUT
+        PUFF_EARG
+        PUFF_EDB
+        PUFF_EAUTH
+        PUFF_ECONNECT
+        PUFF_EREPLY
+
+    enum puff_err_domain:
+        PUFF_DOMAIN_NONE
+        PUFF_DOMAIN_SYSTEM
+        PUFF_DOMAIN_HTTP
+        PUFF_DOMAIN_POSTGRES
+        PUFF_DOMAIN_REDIS
+
+    ctypedef struct puff_err:
+        int code
+        puff_err_domain domain
+        char sqlstate[6]
+        char msg[498]
+
+    const char *puff_err_name(int code)
+    const char *puff_err_text(int code)
+
+    ctypedef struct puff_alloc:
+        pass
+    const puff_alloc puff_alloc_system
+    void *puff_malloc(const puff_alloc *a, size_t size)
+    void *puff_calloc(const puff_alloc *a, size_t n, size_t size)
+    void *puff_realloc(const puff_alloc *a, void *ptr, size_t size)
+    void puff_free(const puff_alloc *a, void *ptr)
+
+    ctypedef struct puff_str:
+        const char *ptr
+        size_t len
+
+    ctypedef struct puff_queue:
+        puff_queue *next
+        puff_queue *prev
+
+
+# ---- puff/loop.h ---------------------------------------------------------------------------------
+
+cdef extern from "sys/socket.h" nogil:
+    struct sockaddr:
+        pass
+
+cdef extern from "puff/loop.h":
+    ctypedef struct puff_loop:
+        pass
+    ctypedef struct puff_loop_options:
+        size_t size
+        const puff_alloc *alloc
+    ctypedef struct puff_loop_stats:
+        uint64_t n_turns
+        uint64_t n_waits
+        uint64_t idle_ns
+
+    int puff_loop_new(puff_loop **out, const puff_loop_options *opts, puff_err *err)
+    void puff_loop_free(puff_loop *loop)
+    int puff_loop_turn(puff_loop *loop, bint wait)
+    const puff_alloc *puff_loop_alloc(puff_loop *loop)
+    int puff_loop_backend_fd(puff_loop *loop)
+    uint64_t puff_loop_now_ns(puff_loop *loop)
+    uint64_t puff_now_ns()
+    puff_loop_stats puff_loop_get_stats(puff_loop *loop)
+    int puff_loop_fork(puff_loop *loop)
+    void puff_loop_flush(puff_loop *loop)
+    void puff_loop_wake(puff_loop *loop)
+
+    ctypedef struct puff_defer:
+        pass
+    void puff_defer_init(puff_defer *d, void (*run)(puff_defer *self) noexcept)
+    void puff_loop_defer(puff_loop *loop, puff_defer *d)
+    void puff_defer_cancel(puff_defer *d)
+
+    ctypedef struct puff_post:
+        void (*run)(puff_post *self) noexcept
+    void puff_loop_post(puff_loop *loop, puff_post *job)
+
+    ctypedef struct puff_timer:
+        uint64_t deadline_ns
+    void puff_timer_init(puff_timer *t, puff_loop *loop, void (*on_fire)(puff_timer *self) noexcept)
+    int puff_timer_start_at(puff_timer *t, uint64_t deadline_ns)
+    int puff_timer_start(puff_timer *t, uint64_t timeout_ms)
+    void puff_timer_stop(puff_timer *t)
+    bint puff_timer_active(const puff_timer *t)
+
+    enum:
+        PUFF_READABLE
+        PUFF_WRITABLE
+        PUFF_DISCONNECT
+    ctypedef struct puff_poll:
+        pass
+    ctypedef void (*puff_poll_cb)(puff_poll *p, int status, int events) noexcept
+    int puff_poll_new(puff_poll **out, puff_loop *loop, int fd, puff_poll_cb cb, void *data)
+    int puff_poll_set(puff_poll *p, int events)
+    void *puff_poll_data(puff_poll *p)
+    void puff_poll_free(puff_poll *p)
+
+    ctypedef struct puff_stream:
+        pass
+    ctypedef struct puff_stream_cbs:
+        void (*on_alloc)(puff_stream *s, char **buf, size_t *cap) noexcept
+        void (*on_read)(puff_stream *s, char *buf, ssize_t n) noexcept
+        void (*on_drain)(puff_stream *s) noexcept
+        void (*on_write_error)(puff_stream *s, int status) noexcept
+        void (*on_close)(puff_stream *s) noexcept
+    int puff_stream_open(puff_stream **out, puff_loop *loop, int fd, const puff_stream_cbs *cbs,
+                         void *data)
+    void *puff_stream_data(puff_stream *s)
+    int puff_stream_fd(puff_stream *s)
+    int puff_stream_read_start(puff_stream *s)
+    void puff_stream_read_stop(puff_stream *s)
+    int puff_stream_write(puff_stream *s, const void *data, size_t len)
+    int puff_stream_write_ref(puff_stream *s, const void *data, size_t len,
+                              void (*release)(void *arg) noexcept, void *arg)
+    void puff_stream_flush(puff_stream *s)
+    size_t puff_stream_queued(puff_stream *s)
+    void puff_stream_set_water(puff_stream *s, size_t low, size_t high)
+    int puff_stream_shutdown(puff_stream *s)
+    void puff_stream_close(puff_stream *s)
+    void puff_stream_abort(puff_stream *s, bint reset)
+    bint puff_stream_closing(puff_stream *s)
+
+
+# ---- puff/postgres.h -----------------------------------------------------------------------------
+
+from libc.stdint cimport int16_t, int32_t, uint32_t
+
+cdef extern from "puff/postgres.h" nogil:
+    ctypedef struct puff_pg_column:
+        const char *name
+        uint32_t oid
+
+    ctypedef struct puff_pg_statement:
+        const char *sql
+        size_t sql_len
+        int n_params
+        int n_columns
+        const uint32_t *param_oids
+        const puff_pg_column *columns
+        void *host
+        void (*host_free)(void *host) noexcept
+
+    ctypedef struct puff_pg_params:
+        pass
+    ctypedef struct puff_pg_result:
+        pass
+    ctypedef struct puff_pg_cell:
+        const char *ptr
+        int32_t len
+
+    int puff_pg_result_n_rows(const puff_pg_result *res)
+    int puff_pg_result_n_columns(const puff_pg_result *res)
+    int puff_pg_result_format(const puff_pg_result *res)
+    puff_pg_cell puff_pg_result_cell(const puff_pg_result *res, int row, int column)
+    const char *puff_pg_result_tag(const puff_pg_result *res)
+
+    ctypedef struct puff_pg_error:
+        puff_err err
+        bint maybe_executed
+        const char *severity
+        const char *message
+        const char *detail
+        const char *hint
+        const char *position
+        const char *context
+        const char *schema
+        const char *table
+        const char *column
+        const char *datatype
+        const char *constraint
+
+    ctypedef struct puff_pg_pool:
+        pass
+    ctypedef struct puff_pg_pool_options:
+        size_t size
+        const char *dsn
+        int n_lanes_min
+        int n_lanes_max
+        int max_depth
+        int max_waiting
+        int statement_cache_size
+        uint64_t connect_timeout_ms
+        uint64_t queue_timeout_ms
+        uint64_t query_timeout_ms
+        uint64_t idle_timeout_ms
+        uint64_t backoff_min_ms
+        uint64_t backoff_max_ms
+
+    ctypedef struct puff_pg_pool_stats:
+        int n_lanes
+        int n_idle
+        int n_connecting
+        int n_waiting
+        int n_in_flight
+        int n_statements
+        uint64_t n_queries
+        uint64_t n_errors
+        uint64_t n_timeouts
+        uint64_t n_canceled
+        uint64_t n_retries
+        uint64_t n_connects
+        uint64_t n_connect_failures
+        uint64_t n_lanes_lost
+        uint64_t n_prepares
+        uint64_t n_flushes
+        uint64_t n_cancel_requests
+
+    int puff_pg_pool_new(puff_pg_pool **out, puff_loop *loop, const puff_pg_pool_options *opts, puff_err *err)
+    void puff_pg_pool_close(puff_pg_pool *pool, uint64_t drain_ms, void (*on_close)(void *arg) noexcept, void *arg)
+    void puff_pg_pool_get_stats(puff_pg_pool *pool, puff_pg_pool_stats *out)
+
+    ctypedef struct puff_pg_query:
+        const char *sql
+        size_t sql_len
+        int n_params
+        int (*encode)(puff_pg_query *q, puff_pg_statement *st, puff_pg_params *params) noexcept
+        void (*on_done)(puff_pg_query *q, puff_pg_result *res, const puff_pg_error *err) noexcept
+        uint64_t timeout_ms
+        bint text_results
+        void *data
+        puff_pg_statement *statement
+
+    void puff_pg_query_init(puff_pg_query *q)
+    void puff_pg_submit(puff_pg_pool *pool, puff_pg_query *q)
+    void puff_pg_query_cancel(puff_pg_query *q)

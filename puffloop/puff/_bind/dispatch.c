@@ -1,0 +1,374 @@
+/* dispatch.c - call_soon() and its kin, and the run of the ready ring. See dispatch.h.
+ *
+ * Everything here runs under the GIL, so a push from another thread is an ordinary push; what another
+ * thread must add is a wake-up, and only while the loop waits. While it waits the core belongs to the
+ * loop's thread: other threads then leave timers alone (a cancelled one fires later and does nothing).
+ */
+#include "dispatch.h"
+
+#include <math.h>
+
+_Thread_local PyObject *puff_running_loop;
+
+static puff_loop_object *loop_of(PyObject *o) { return (puff_loop_object *)o; }
+
+/* ---- the GIL around the poll ----------------------------------------------------------------- */
+
+static void on_before_wait(void *ctx) {
+    puff_loop_object *loop = ctx;
+    loop->d.waiting = true;
+    loop->d.woken = puff_ring_len(&loop->d.ring) > 0; /* pushed since the turn began */
+    if (loop->d.woken) puff_loop_wake(loop->core);
+    loop->d.saved = PyEval_SaveThread();
+}
+
+static void on_after_wait(void *ctx) {
+    puff_loop_object *loop = ctx;
+    PyEval_RestoreThread(loop->d.saved);
+    loop->d.waiting = false;
+}
+
+void puff_dispatch_init(PyObject *self) {
+    puff_loop_object *loop = loop_of(self);
+    puff_queue_init(&loop->d.timers);
+    puff_loop_set_hooks(loop->core, &(puff_loop_hooks){on_before_wait, on_after_wait, loop});
+}
+
+/* ---- the ring ------------------------------------------------------------------------------ */
+
+int puff_dispatch_push(PyObject *self, PyObject *fn, PyObject *arg) {
+    puff_loop_object *loop = loop_of(self);
+    if (puff_ring_push(&loop->d.ring, fn, arg) < 0) return -1;
+    if (loop->d.waiting && !loop->d.woken) {
+        loop->d.woken = true; /* one wake-up per burst */
+        puff_loop_wake(loop->core);
+    }
+    return 0;
+}
+
+/* asyncio's _run_once() logs callbacks that take long; the Python side does that, with its clock. */
+static int run_debug(puff_loop_object *loop, PyObject *handle) {
+    PyObject *res = PyObject_CallMethod((PyObject *)loop, "_run_handle_debug", "O", handle);
+    Py_XDECREF(res);
+    return res ? 0 : -1;
+}
+
+/* A plain asyncio.Handle: stdlib code may queue one through _add_callback(). */
+static int run_foreign(PyObject *handle) {
+    PyObject *cancelled = PyObject_GetAttrString(handle, "_cancelled");
+    if (!cancelled) return -1;
+    int skip = PyObject_IsTrue(cancelled);
+    Py_DECREF(cancelled);
+    if (skip) return skip < 0 ? -1 : 0;
+    PyObject *res = PyObject_CallMethod(handle, "_run", NULL);
+    Py_XDECREF(res);
+    return res ? 0 : -1;
+}
+
+static int schedule_timer(puff_loop_object *loop, puff_timer_handle *t);
+
+static int run_entry(puff_loop_object *loop, puff_entry e) {
+    if (!e.arg) {
+        if (loop->d.debug) return run_debug(loop, e.fn);
+        return puff_handle_is_native(e.fn) ? puff_handle_run(e.fn) : run_foreign(e.fn);
+    }
+    if (Py_IS_TYPE(e.fn, puff_timer_handle_type)) /* see call_at() */
+        return puff_handle_is_cancelled(e.fn) ? 0 : schedule_timer(loop, (puff_timer_handle *)e.fn);
+    PyObject *res = PyObject_CallOneArg(e.fn, e.arg);
+    Py_XDECREF(res);
+    return res ? 0 : puff_handle_report((PyObject *)loop, e.fn);
+}
+
+int puff_dispatch_run(PyObject *self) {
+    puff_loop_object *loop = loop_of(self);
+    int rc = 0;
+    for (size_t n = puff_ring_len(&loop->d.ring); n > 0 && rc == 0; n--) {
+        if (puff_ring_len(&loop->d.ring) == 0) break; /* a callback ran a nested loop */
+        puff_entry e = puff_ring_pop(&loop->d.ring);
+        rc = run_entry(loop, e);
+        Py_DECREF(e.fn);
+        Py_XDECREF(e.arg);
+    }
+    return rc;
+}
+
+/* ---- timers -------------------------------------------------------------------------------- */
+
+static void unlink_timer(puff_timer_handle *t) {
+    puff_queue_remove(&t->node);
+    Py_SETREF(t->scheduled, Py_NewRef(Py_False));
+}
+
+static void on_fire(puff_timer *timer) {
+    puff_timer_handle *t = PUFF_CONTAINER_OF(timer, puff_timer_handle, timer);
+    unlink_timer(t);
+    if (puff_ring_push(&loop_of(t->loop)->d.ring, (PyObject *)t, NULL) < 0)
+        PyErr_WriteUnraisable((PyObject *)t);
+    Py_DECREF(t); /* the list's reference */
+}
+
+void puff_timer_handle_unschedule(puff_timer_handle *t) {
+    if (!puff_timer_active(&t->timer) || loop_of(t->loop)->d.waiting) return;
+    puff_timer_stop(&t->timer);
+    unlink_timer(t);
+    Py_DECREF(t);
+}
+
+/* The first ns at which time() is not less than when: rounding must not make a timer early. */
+static uint64_t deadline_of(double when) {
+    const double far = 9e18 / 1e9; /* 285 years; NaN and infinity wait as long */
+    if (!(when < far)) return (uint64_t)9e18;
+    if (when <= 0) return 0;
+    uint64_t ns = (uint64_t)ceil(when * 1e9);
+    while ((double)ns / 1e9 < when) ns++;
+    return ns;
+}
+
+static int schedule_timer(puff_loop_object *loop, puff_timer_handle *t) {
+    puff_timer_init(&t->timer, loop->core, on_fire);
+    if (puff_timer_start_at(&t->timer, deadline_of(PyFloat_AsDouble(t->when))) < 0) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    puff_queue_push(&loop->d.timers, &t->node);
+    Py_INCREF(t);
+    Py_SETREF(t->scheduled, Py_NewRef(Py_True));
+    return 0;
+}
+
+PyObject *puff_dispatch_scheduled(PyObject *self) {
+    puff_loop_object *loop = loop_of(self);
+    PyObject *list = PyList_New(0);
+    puff_queue *q;
+    PUFF_QUEUE_FOREACH(q, &loop->d.timers) {
+        PyObject *t = (PyObject *)PUFF_CONTAINER_OF(q, puff_timer_handle, node);
+        if (list && PyList_Append(list, t) < 0) Py_CLEAR(list);
+    }
+    return list;
+}
+
+void puff_dispatch_clear(PyObject *self) {
+    puff_loop_object *loop = loop_of(self);
+    puff_ring_clear(&loop->d.ring);
+    puff_queue *q;
+    while (loop->core && (q = puff_queue_pop(&loop->d.timers))) {
+        puff_timer_handle *t = PUFF_CONTAINER_OF(q, puff_timer_handle, node);
+        puff_timer_stop(&t->timer);
+        Py_SETREF(t->scheduled, Py_NewRef(Py_False));
+        Py_DECREF(t);
+    }
+}
+
+/* ---- arguments ----------------------------------------------------------------------------- */
+
+enum { MAX_NAMED = 2 };
+
+/* One call of call_soon() and kin: named parameters first, then what goes to the callback. */
+typedef struct call {
+    PyObject *const *args; /* borrowed */
+    Py_ssize_t n;
+    PyObject *context;          /* borrowed or NULL */
+    PyObject *named[MAX_NAMED]; /* args points here when names were used */
+} call;
+
+static PyObject *context_name; /* "context", interned */
+
+static bool is_name(PyObject *key, const char *name) {
+    return PyUnicode_CompareWithASCIIString(key, name) == 0;
+}
+
+static int take_keyword(call *c, const char *method, const char *const *names, int n_names, PyObject *key,
+                        PyObject *value) {
+    if (is_name(key, "context")) {
+        c->context = value;
+        return 0;
+    }
+    for (int i = 0; i < n_names; i++) {
+        if (!is_name(key, names[i])) continue;
+        if (c->named[i]) {
+            PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%U'", method, key);
+            return -1;
+        }
+        c->named[i] = value;
+        return 0;
+    }
+    PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", method, key);
+    return -1;
+}
+
+static int take_keywords(call *c, const char *method, const char *const *names, int n_names,
+                         PyObject *kwnames) {
+    PyObject *const *values = c->args + c->n;
+    Py_ssize_t n_keys = PyTuple_GET_SIZE(kwnames);
+    if (n_keys == 1 && PyTuple_GET_ITEM(kwnames, 0) == context_name) {
+        c->context = values[0];
+        return 0;
+    }
+    bool by_name = c->n < n_names;
+    for (Py_ssize_t i = 0; i < n_names && i < c->n; i++) c->named[i] = c->args[i];
+    for (Py_ssize_t i = 0; i < n_keys; i++) {
+        if (take_keyword(c, method, names, n_names, PyTuple_GET_ITEM(kwnames, i), values[i]) < 0)
+            return -1;
+    }
+    if (!by_name) return 0;
+    c->args = c->named;
+    for (c->n = 0; c->n < n_names && c->named[c->n]; c->n++) continue;
+    return 0;
+}
+
+static int take_call(call *c, const char *method, const char *const *names, int n_names,
+                     PyObject *kwnames) {
+    if (kwnames && take_keywords(c, method, names, n_names, kwnames) < 0) return -1;
+    if (c->n >= n_names) return 0;
+    PyErr_Format(PyExc_TypeError, "%s() missing 1 required positional argument: '%s'", method,
+                 names[c->n]);
+    return -1;
+}
+
+/* ---- methods ------------------------------------------------------------------------------- */
+
+static int check_open(puff_loop_object *loop) {
+    if (!loop->d.closed && loop->core) return 0;
+    PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+    return -1;
+}
+
+/* What debug mode checks: the thread (where it matters) and that callback is no coroutine. */
+static int check_debug(puff_loop_object *loop, const char *method, PyObject *callback, bool thread) {
+    if (!loop->d.debug) return 0;
+    PyObject *res = Py_NewRef(Py_None);
+    if (thread) Py_SETREF(res, PyObject_CallMethod((PyObject *)loop, "_check_thread", NULL));
+    if (res)
+        Py_SETREF(res, PyObject_CallMethod((PyObject *)loop, "_check_callback", "Os", callback, method));
+    Py_XDECREF(res);
+    return res ? 0 : -1;
+}
+
+static const char *const soon_names[] = {"callback"};
+
+static PyObject *soon(PyObject *self, call *c, PyObject *kwnames, const char *method, bool thread) {
+    puff_loop_object *loop = loop_of(self);
+    if (take_call(c, method, soon_names, 1, kwnames) < 0 || check_open(loop) < 0 ||
+        check_debug(loop, method, c->args[0], thread) < 0)
+        return NULL;
+    return puff_handle_new(self, c->args[0], c->args + 1, c->n - 1, c->context, loop->d.debug);
+}
+
+static PyObject *call_soon(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames) {
+    puff_loop_object *loop = loop_of(self);
+    call c = {.args = args, .n = n};
+    PyObject *handle = soon(self, &c, kwnames, "call_soon", true);
+    if (!handle) return NULL;
+    if (__builtin_expect(loop->capturing, 0)) {
+        loop->capturing = 0;
+        Py_XSETREF(loop->captured, Py_NewRef(c.args[0]));
+        return handle;
+    }
+    if (puff_ring_push(&loop->d.ring, handle, NULL) < 0) Py_CLEAR(handle);
+    return handle;
+}
+
+static PyObject *call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t n,
+                                      PyObject *kwnames) {
+    call c = {.args = args, .n = n};
+    PyObject *handle = soon(self, &c, kwnames, "call_soon_threadsafe", false);
+    if (handle && puff_dispatch_push(self, handle, NULL) < 0) Py_CLEAR(handle);
+    return handle;
+}
+
+/* In another thread while the loop waits, the ring carries the timer over (with any second value). */
+static PyObject *start_timer(PyObject *self, call *c, PyObject *when, const char *method) {
+    puff_loop_object *loop = loop_of(self);
+    if (check_open(loop) < 0 || check_debug(loop, method, c->args[1], true) < 0) return NULL;
+    PyObject *t = puff_timer_handle_new(self, when, c->args[1], c->args + 2, c->n - 2, c->context,
+                                        loop->d.debug);
+    if (!t) return NULL;
+    int rc = loop->d.waiting ? puff_dispatch_push(self, t, Py_None)
+                             : schedule_timer(loop, (puff_timer_handle *)t);
+    if (rc < 0) Py_CLEAR(t);
+    return t;
+}
+
+static const char *const later_names[] = {"delay", "callback"}, *const at_names[] = {"when", "callback"};
+
+static PyObject *call_later(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames) {
+    call c = {.args = args, .n = n};
+    if (take_call(&c, "call_later", later_names, 2, kwnames) < 0) return NULL;
+    if (c.args[0] == Py_None) {
+        PyErr_SetString(PyExc_TypeError, "delay must not be None");
+        return NULL;
+    }
+    double delay = PyFloat_AsDouble(c.args[0]);
+    if (delay == -1.0 && PyErr_Occurred()) return NULL;
+    PyObject *when = PyFloat_FromDouble((double)puff_now_ns() / 1e9 + delay);
+    PyObject *t = when ? start_timer(self, &c, when, "call_later") : NULL;
+    Py_XDECREF(when);
+    return t;
+}
+
+static PyObject *call_at(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames) {
+    call c = {.args = args, .n = n};
+    if (take_call(&c, "call_at", at_names, 2, kwnames) < 0) return NULL;
+    if (c.args[0] == Py_None) {
+        PyErr_SetString(PyExc_TypeError, "when cannot be None");
+        return NULL;
+    }
+    double when = PyFloat_AsDouble(c.args[0]);
+    if (when == -1.0 && PyErr_Occurred()) return NULL;
+    return start_timer(self, &c, c.args[0], "call_at");
+}
+
+static PyObject *loop_time(PyObject *self, PyObject *unused) {
+    return PyFloat_FromDouble((double)puff_now_ns() / 1e9);
+}
+
+#define FAST(f) ((PyCFunction)(void (*)(void))(f))
+static PyMethodDef methods[] = {
+    {"call_soon", FAST(call_soon), METH_FASTCALL | METH_KEYWORDS,
+     "call_soon(callback, *args, context=None)\n--\n\nRuns callback(*args) in the next turn."},
+    {"call_soon_threadsafe", FAST(call_soon_threadsafe), METH_FASTCALL | METH_KEYWORDS,
+     "call_soon_threadsafe(callback, *args, context=None)\n--\n\ncall_soon() for other threads."},
+    {"call_later", FAST(call_later), METH_FASTCALL | METH_KEYWORDS,
+     "call_later(delay, callback, *args, context=None)\n--\n\nRuns callback(*args) in delay seconds."},
+    {"call_at", FAST(call_at), METH_FASTCALL | METH_KEYWORDS,
+     "call_at(when, callback, *args, context=None)\n--\n\nRuns callback(*args) when time() is when."},
+    {"time", loop_time, METH_NOARGS, "time()\n--\n\nSeconds of the monotonic clock, as a float."},
+    {0}};
+
+/* ---- garbage collection --------------------------------------------------------------------- */
+
+static traverseproc cython_traverse;
+static inquiry cython_clear;
+
+static int loop_traverse(PyObject *self, visitproc visit, void *arg) {
+    puff_loop_object *loop = loop_of(self);
+    int rc = puff_ring_traverse(&loop->d.ring, visit, arg);
+    if (rc) return rc;
+    puff_queue *q, *head = &loop->d.timers;
+    for (q = head->next; q && q != head; q = q->next)
+        Py_VISIT((PyObject *)PUFF_CONTAINER_OF(q, puff_timer_handle, node));
+    return cython_traverse(self, visit, arg);
+}
+
+static int loop_clear(PyObject *self) {
+    puff_dispatch_clear(self);
+    return cython_clear(self);
+}
+
+int puff_dispatch_install(PyObject *type) {
+    PyTypeObject *loop_base = (PyTypeObject *)type;
+    context_name = PyUnicode_InternFromString("context");
+    if (!context_name) return -1;
+    for (PyMethodDef *def = methods; def->ml_name; def++) {
+        PyObject *descr = PyDescr_NewMethod(loop_base, def);
+        int rc = descr ? PyDict_SetItemString(loop_base->tp_dict, def->ml_name, descr) : -1;
+        Py_XDECREF(descr);
+        if (rc < 0) return -1;
+    }
+    cython_traverse = loop_base->tp_traverse;
+    cython_clear = loop_base->tp_clear;
+    loop_base->tp_traverse = loop_traverse;
+    loop_base->tp_clear = loop_clear;
+    PyType_Modified(loop_base);
+    return 0;
+}

@@ -1,0 +1,50 @@
+/* dispatch.h - the part of a loop that runs once per callback, in C: call_soon() and its kin, and the
+ * ready ring's run.
+ */
+#ifndef PUFF_BIND_DISPATCH_H
+#define PUFF_BIND_DISPATCH_H
+
+#include "handle.h"
+#include "ring.h"
+
+typedef struct puff_dispatch {
+    puff_ring ring;
+    puff_queue timers;    /* of puff_timer_handle.node */
+    PyThreadState *saved; /* while the poll sleeps */
+    bool waiting;         /* the poll may sleep: whoever pushes must wake it */
+    bool woken;           /* ... and somebody has */
+    bool debug;
+    bool stopping;
+    bool closed;
+} puff_dispatch;
+
+/* How LoopBase begins (loop.pxd declares the same fields in this order; checked at import). */
+typedef struct puff_loop_object {
+    PyObject_HEAD;
+    void *vtab;
+    puff_dispatch d;
+    puff_loop *core; /* NULL once closed */
+    int capturing;
+    PyObject *captured;
+} puff_loop_object;
+
+/* Puts call_soon, call_later, call_at, call_soon_threadsafe and time into LoopBase: Cython would make
+ * a tuple of their arguments. Also lets the garbage collector see the ring and the timers. */
+int puff_dispatch_install(PyObject *loop_base);
+
+/* In all that follows loop is a LoopBase. This also makes the loop's hooks ours: the GIL is given up around a poll that may sleep. */
+void puff_dispatch_init(PyObject *loop);
+/* Drops every handle that waits. */
+void puff_dispatch_clear(PyObject *loop);
+
+/* Queues fn(arg) (arg not NULL), or the handle fn (arg NULL), and wakes the loop if it sleeps. */
+int puff_dispatch_push(PyObject *loop, PyObject *fn, PyObject *arg);
+/* Runs what is in the ring now. -1: SystemExit or KeyboardInterrupt; the rest stays queued. */
+int puff_dispatch_run(PyObject *loop);
+/* The scheduled timer handles, in no order: a new list. */
+PyObject *puff_dispatch_scheduled(PyObject *loop);
+
+/* The loop that runs in this thread; borrowed. */
+extern _Thread_local PyObject *puff_running_loop;
+
+#endif

@@ -1,0 +1,353 @@
+/* handle.c - the two handle types. See handle.h.
+ *
+ * Handles are made and dropped once per callback, so both types keep a free list: a parked object is
+ * untracked, has no reference count and holds no reference, not even to its type.
+ */
+#include "handle.h"
+
+#include <stddef.h>
+#include <string.h>
+
+PyTypeObject *puff_handle_type, *puff_timer_handle_type;
+
+static PyObject *extract_stack_fn, *report_fn;
+
+enum { FREE_MAX = 256 }; /* one turn's worth of callbacks of a busy loop */
+typedef struct free_list {
+    PyObject *items[FREE_MAX];
+    int n;
+} free_list;
+static free_list free_handles, free_timers;
+
+static puff_argv *argv_of(PyObject *self) {
+    return Py_IS_TYPE(self, puff_timer_handle_type) ? &((puff_timer_handle *)self)->argv
+                                                    : &((puff_handle *)self)->argv;
+}
+
+/* ---- life ---------------------------------------------------------------------------------- */
+
+static PyObject *alloc_handle(free_list *spare, PyTypeObject *type) {
+    if (spare->n > 0) return PyObject_Init(spare->items[--spare->n], type);
+    PyObject *self = (PyObject *)PyObject_GC_New(puff_handle, type);
+    if (self) memset((char *)self + sizeof(PyObject), 0, (size_t)type->tp_basicsize - sizeof(PyObject));
+    return self;
+}
+
+static void free_handle(free_list *spare, PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    if (spare->n < FREE_MAX)
+        spare->items[spare->n++] = self;
+    else
+        PyObject_GC_Del(self);
+    Py_DECREF(type); /* instances of a heap type own a reference to it */
+}
+
+static void clear_argv(puff_argv *a) {
+    int n = a->n;
+    a->n = 0;
+    for (int i = 0; i < n; i++) Py_CLEAR(a->items[i]);
+}
+
+static int handle_clear(PyObject *self) {
+    puff_handle *h = (puff_handle *)self;
+    Py_CLEAR(h->args);
+    Py_CLEAR(h->callback);
+    Py_CLEAR(h->context);
+    Py_CLEAR(h->loop);
+    Py_CLEAR(h->repr);
+    Py_CLEAR(h->source_traceback);
+    clear_argv(argv_of(self));
+    return 0;
+}
+
+static int handle_traverse(PyObject *self, visitproc visit, void *arg) {
+    puff_handle *h = (puff_handle *)self;
+    puff_argv *a = argv_of(self);
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(h->args);
+    Py_VISIT(h->callback);
+    Py_VISIT(h->context);
+    Py_VISIT(h->loop);
+    Py_VISIT(h->source_traceback);
+    for (int i = 0; i < a->n; i++) Py_VISIT(a->items[i]);
+    return 0;
+}
+
+static void handle_dealloc(PyObject *self) {
+    puff_handle *h = (puff_handle *)self;
+    PyObject_GC_UnTrack(self);
+    PyObject_ClearWeakRefs(self);
+    handle_clear(self);
+    Py_CLEAR(h->cancelled);
+    free_handle(&free_handles, self);
+}
+
+static void timer_handle_dealloc(PyObject *self) {
+    puff_timer_handle *t = (puff_timer_handle *)self;
+    PyObject_GC_UnTrack(self);
+    PyObject_ClearWeakRefs(self);
+    handle_clear(self);
+    Py_CLEAR(t->cancelled);
+    Py_CLEAR(t->scheduled);
+    Py_CLEAR(t->when);
+    free_handle(&free_timers, self);
+}
+
+/* The stack of whoever called the loop's method: C functions have no frame of their own. */
+static PyObject *creation_traceback(void) {
+    PyObject *getframe = PySys_GetObject("_getframe"); /* borrowed */
+    PyObject *frame = getframe ? PyObject_CallNoArgs(getframe) : NULL;
+    PyObject *stack = frame ? PyObject_CallOneArg(extract_stack_fn, frame) : NULL;
+    Py_XDECREF(frame);
+    return stack;
+}
+
+static int init_args(puff_handle *h, puff_argv *a, PyObject *const *args, Py_ssize_t n) {
+    if (n > PUFF_INLINE_ARGS) {
+        a->n = -1;
+        h->args = PyTuple_New(n);
+        if (!h->args) return -1;
+        for (Py_ssize_t i = 0; i < n; i++) PyTuple_SET_ITEM(h->args, i, Py_NewRef(args[i]));
+        return 0;
+    }
+    a->n = (int)n;
+    for (Py_ssize_t i = 0; i < n; i++) a->items[i] = Py_NewRef(args[i]);
+    return 0;
+}
+
+static PyObject *init_handle(PyObject *self, PyObject *loop, PyObject *callback, PyObject *const *args,
+                             Py_ssize_t n, PyObject *context, bool debug) {
+    puff_handle *h = (puff_handle *)self;
+    h->loop = Py_NewRef(loop);
+    h->callback = Py_NewRef(callback);
+    h->cancelled = Py_NewRef(Py_False);
+    h->repr = Py_NewRef(Py_None);
+    h->context = context && context != Py_None ? Py_NewRef(context) : PyContext_CopyCurrent();
+    h->source_traceback = debug ? creation_traceback() : Py_NewRef(Py_None);
+    int rc = init_args(h, argv_of(self), args, n);
+    PyObject_GC_Track(self);
+    if (rc < 0 || !h->context || !h->source_traceback) Py_CLEAR(self);
+    return self;
+}
+
+PyObject *puff_handle_new(PyObject *loop, PyObject *callback, PyObject *const *args, Py_ssize_t n,
+                          PyObject *context, bool debug) {
+    PyObject *self = alloc_handle(&free_handles, puff_handle_type);
+    return self ? init_handle(self, loop, callback, args, n, context, debug) : NULL;
+}
+
+PyObject *puff_timer_handle_new(PyObject *loop, PyObject *when, PyObject *callback,
+                                PyObject *const *args, Py_ssize_t n, PyObject *context, bool debug) {
+    PyObject *self = alloc_handle(&free_timers, puff_timer_handle_type);
+    if (!self) return NULL;
+    puff_timer_handle *t = (puff_timer_handle *)self;
+    t->when = Py_NewRef(when);
+    t->scheduled = Py_NewRef(Py_False);
+    t->timer.index = SIZE_MAX;
+    puff_queue_init(&t->node);
+    return init_handle(self, loop, callback, args, n, context, debug);
+}
+
+/* ---- running ------------------------------------------------------------------------------- */
+
+/* The callee may cancel the handle, which drops the arguments: they are held here meanwhile. */
+static PyObject *call_inline(PyObject *callback, const puff_argv *a) {
+    PyObject *stack[1 + PUFF_INLINE_ARGS];
+    int n = a->n;
+    for (int i = 0; i < n; i++) stack[1 + i] = Py_NewRef(a->items[i]);
+    PyObject *res =
+        PyObject_Vectorcall(callback, stack + 1, (size_t)n | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    for (int i = 0; i < n; i++) Py_DECREF(stack[1 + i]);
+    return res;
+}
+
+static PyObject *call_tuple(PyObject *callback, PyObject *args) {
+    Py_INCREF(args);
+    PyObject *res = PyObject_Call(callback, args, NULL);
+    Py_DECREF(args);
+    return res;
+}
+
+static PyObject *call_in_context(PyObject *self) {
+    puff_handle *h = (puff_handle *)self;
+    puff_argv *a = argv_of(self);
+    PyObject *callback = Py_NewRef(h->callback), *context = Py_NewRef(h->context), *res = NULL;
+    if (PyContext_Enter(context) == 0) {
+        res = a->n >= 0 ? call_inline(callback, a) : call_tuple(callback, h->args);
+        if (PyContext_Exit(context) < 0) Py_CLEAR(res);
+    }
+    Py_DECREF(context);
+    Py_DECREF(callback);
+    return res;
+}
+
+int puff_handle_report(PyObject *loop, PyObject *handle) {
+    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+        return -1;
+    PyObject *exc = puff_take_exception();
+    PyObject *res = PyObject_CallFunctionObjArgs(report_fn, loop, handle, exc, NULL);
+    Py_DECREF(exc);
+    Py_XDECREF(res);
+    return res ? 0 : -1;
+}
+
+int puff_handle_run(PyObject *handle) {
+    if (puff_handle_is_cancelled(handle) || !((puff_handle *)handle)->callback) return 0;
+    Py_INCREF(handle);
+    PyObject *res = call_in_context(handle);
+    int rc = res ? 0 : puff_handle_report(((puff_handle *)handle)->loop, handle);
+    Py_XDECREF(res);
+    Py_DECREF(handle);
+    return rc;
+}
+
+/* ---- methods ------------------------------------------------------------------------------- */
+
+static PyObject *handle_run_method(PyObject *self, PyObject *unused) {
+    if (puff_handle_run(self) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* In debug mode the text stays, for a message such as "Executing <Handle ...> took 2.5 seconds". */
+static int keep_repr(puff_handle *h) {
+    PyObject *debug = PyObject_CallMethod(h->loop, "get_debug", NULL);
+    int is_debug = debug ? PyObject_IsTrue(debug) : -1;
+    Py_XDECREF(debug);
+    if (is_debug <= 0) return is_debug;
+    PyObject *text = PyObject_Repr((PyObject *)h);
+    if (!text) return -1;
+    Py_SETREF(h->repr, text);
+    return 0;
+}
+
+static PyObject *handle_cancel(PyObject *self, PyObject *unused) {
+    puff_handle *h = (puff_handle *)self;
+    if (puff_handle_is_cancelled(self)) Py_RETURN_NONE;
+    Py_SETREF(h->cancelled, Py_NewRef(Py_True));
+    if (keep_repr(h) < 0) return NULL;
+    Py_SETREF(h->callback, Py_NewRef(Py_None));
+    Py_XSETREF(h->args, Py_NewRef(Py_None));
+    clear_argv(argv_of(self));
+    argv_of(self)->n = -1;
+    Py_RETURN_NONE;
+}
+
+static PyObject *timer_handle_cancel(PyObject *self, PyObject *unused) {
+    Py_INCREF(self); /* the loop's timers may hold the only other reference */
+    puff_timer_handle_unschedule((puff_timer_handle *)self);
+    PyObject *res = handle_cancel(self, NULL);
+    Py_DECREF(self);
+    return res;
+}
+
+static PyObject *get_args(PyObject *self, void *unused) {
+    puff_handle *h = (puff_handle *)self;
+    puff_argv *a = argv_of(self);
+    if (!h->args) {
+        h->args = PyTuple_New(a->n);
+        for (int i = 0; h->args && i < a->n; i++)
+            PyTuple_SET_ITEM(h->args, i, Py_NewRef(a->items[i]));
+    }
+    return Py_XNewRef(h->args);
+}
+
+static int set_args(PyObject *self, PyObject *value, void *unused) {
+    puff_argv *a = argv_of(self);
+    if (!value || (value != Py_None && !PyTuple_Check(value))) {
+        PyErr_SetString(PyExc_TypeError, "_args is a tuple or None");
+        return -1;
+    }
+    Py_XSETREF(((puff_handle *)self)->args, Py_NewRef(value));
+    clear_argv(a);
+    a->n = -1;
+    return 0;
+}
+
+static PyGetSetDef handle_getset[] = {{"_args", get_args, set_args, NULL, NULL}, {0}};
+
+static PyMethodDef handle_methods[] = {{"_run", handle_run_method, METH_NOARGS, NULL},
+                                       {"cancel", handle_cancel, METH_NOARGS, NULL},
+                                       {0}};
+static PyMethodDef timer_handle_methods[] = {{"_run", handle_run_method, METH_NOARGS, NULL},
+                                             {"cancel", timer_handle_cancel, METH_NOARGS, NULL},
+                                             {0}};
+
+static PyType_Slot handle_slots[] = {{Py_tp_dealloc, handle_dealloc},
+                                     {Py_tp_traverse, handle_traverse},
+                                     {Py_tp_clear, handle_clear},
+                                     {Py_tp_methods, handle_methods},
+                                     {Py_tp_getset, handle_getset},
+                                     {0}};
+static PyType_Slot timer_handle_slots[] = {{Py_tp_dealloc, timer_handle_dealloc},
+                                           {Py_tp_traverse, handle_traverse},
+                                           {Py_tp_clear, handle_clear},
+                                           {Py_tp_methods, timer_handle_methods},
+                                           {Py_tp_getset, handle_getset},
+                                           {0}};
+
+enum { FLAGS = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION };
+static PyType_Spec handle_spec = {"puff._bind.loop.Handle", sizeof(puff_handle), 0, FLAGS, handle_slots};
+static PyType_Spec timer_handle_spec = {"puff._bind.loop.TimerHandle", sizeof(puff_timer_handle), 0,
+                                        FLAGS, timer_handle_slots};
+
+/* ---- types --------------------------------------------------------------------------------- */
+
+typedef struct slot_place {
+    const char *name;
+    size_t offset;
+} slot_place;
+
+static const slot_place handle_places[] = {
+    {"_args", offsetof(puff_handle, args)},
+    {"_callback", offsetof(puff_handle, callback)},
+    {"_cancelled", offsetof(puff_handle, cancelled)},
+    {"_context", offsetof(puff_handle, context)},
+    {"_loop", offsetof(puff_handle, loop)},
+    {"_repr", offsetof(puff_handle, repr)},
+    {"_source_traceback", offsetof(puff_handle, source_traceback)},
+};
+static const slot_place timer_handle_places[] = {
+    {"_scheduled", offsetof(puff_timer_handle, scheduled)},
+    {"_when", offsetof(puff_timer_handle, when)},
+};
+
+static int check_places(PyTypeObject *base, const slot_place *places, size_t n, size_t basicsize) {
+    bool same = (size_t)base->tp_basicsize == basicsize;
+    for (size_t i = 0; same && i < n; i++) {
+        PyObject *member = PyObject_GetAttrString((PyObject *)base, places[i].name);
+        if (!member) return -1;
+        same = Py_IS_TYPE(member, &PyMemberDescr_Type) &&
+               ((PyMemberDescrObject *)member)->d_member->offset == (Py_ssize_t)places[i].offset;
+        Py_DECREF(member);
+    }
+    if (same) return 0;
+    PyErr_Format(PyExc_ImportError, "puff does not know the layout of this Python's asyncio.%s",
+                 base->tp_name);
+    return -1;
+}
+
+static PyTypeObject *make_type(PyType_Spec *spec, PyObject *events, const char *base_name,
+                               const slot_place *places, size_t n, size_t base_size) {
+    PyTypeObject *type = NULL;
+    PyObject *base = PyObject_GetAttrString(events, base_name), *bases = NULL;
+    if (base && check_places((PyTypeObject *)base, places, n, base_size) == 0)
+        bases = PyTuple_Pack(1, base);
+    if (bases) type = (PyTypeObject *)PyType_FromSpecWithBases(spec, bases);
+    Py_XDECREF(bases);
+    Py_XDECREF(base);
+    return type;
+}
+
+#define COUNT(a) (sizeof(a) / sizeof *(a))
+
+int puff_handle_types_init(PyObject *asyncio_events, PyObject *extract_stack, PyObject *report_callable) {
+    extract_stack_fn = Py_NewRef(extract_stack);
+    report_fn = Py_NewRef(report_callable);
+    puff_handle_type = make_type(&handle_spec, asyncio_events, "Handle", handle_places,
+                                 COUNT(handle_places), offsetof(puff_handle, argv));
+    if (!puff_handle_type) return -1;
+    puff_timer_handle_type =
+        make_type(&timer_handle_spec, asyncio_events, "TimerHandle", timer_handle_places,
+                  COUNT(timer_handle_places), offsetof(puff_timer_handle, argv));
+    return puff_timer_handle_type ? 0 : -1;
+}

@@ -1,0 +1,62 @@
+/* handle.h - what call_soon() and call_later() return: asyncio.Handle and asyncio.TimerHandle in C.
+ *
+ * Both types are subclasses of asyncio's and keep their state in asyncio's own slots, so repr(), debug
+ * mode and code that reads handle._callback see what they expect. Up to four arguments lie inline; the
+ * _args tuple is made when somebody asks.
+ */
+#ifndef PUFF_BIND_HANDLE_H
+#define PUFF_BIND_HANDLE_H
+
+#include <stdbool.h>
+
+#include "compat.h"
+#include "puff/loop.h"
+
+enum { PUFF_INLINE_ARGS = 4 };
+
+typedef struct puff_argv {
+    PyObject *items[PUFF_INLINE_ARGS]; /* owned */
+    int n;                             /* -1: they are in the slot args, a tuple */
+} puff_argv;
+
+typedef struct puff_handle {
+    PUFF_HANDLE_SLOTS
+    puff_argv argv;
+} puff_handle;
+
+typedef struct puff_timer_handle {
+    PUFF_TIMER_HANDLE_SLOTS
+    puff_argv argv;
+    puff_timer timer;
+    puff_queue node; /* in the loop's list of scheduled timers, which owns a reference */
+} puff_timer_handle;
+
+extern PyTypeObject *puff_handle_type, *puff_timer_handle_type;
+
+/* Makes the two types. report(loop, handle, exc) is called for an exception of a callback. 0 or -1. */
+int puff_handle_types_init(PyObject *asyncio_events, PyObject *extract_stack, PyObject *report);
+
+/* New references. context NULL: a copy of the current one. debug: remember the source line. */
+PyObject *puff_handle_new(PyObject *loop, PyObject *callback, PyObject *const *args, Py_ssize_t n,
+                          PyObject *context, bool debug);
+PyObject *puff_timer_handle_new(PyObject *loop, PyObject *when, PyObject *callback,
+                                PyObject *const *args, Py_ssize_t n, PyObject *context, bool debug);
+
+/* Calls the callback in the handle's context, unless it is cancelled. -1 only for SystemExit and
+ * KeyboardInterrupt: anything else goes to the loop's exception handler. */
+int puff_handle_run(PyObject *handle);
+/* The exception that is set goes to the loop's exception handler (0), or it is one of those two (-1).
+ * handle: a handle, or the function that was called. */
+int puff_handle_report(PyObject *loop, PyObject *handle);
+
+/* dispatch.c: takes it out of the loop's timers, when it is there. */
+void puff_timer_handle_unschedule(puff_timer_handle *t);
+
+static inline bool puff_handle_is_native(PyObject *o) {
+    return Py_IS_TYPE(o, puff_handle_type) || Py_IS_TYPE(o, puff_timer_handle_type);
+}
+static inline bool puff_handle_is_cancelled(PyObject *native) {
+    return ((puff_handle *)native)->cancelled == Py_True;
+}
+
+#endif

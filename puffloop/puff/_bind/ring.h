@@ -1,0 +1,48 @@
+/* ring.h - the ready queue: a ring whose size is a power of two.
+ *
+ *   entries  [ . . h h h h . . ]      head: the next to run, tail: where the next push goes
+ *                  ^head   ^tail      both only grow; & mask makes them places
+ *
+ * Only under the GIL. A push may come between any two pops, also from another thread.
+ */
+#ifndef PUFF_BIND_RING_H
+#define PUFF_BIND_RING_H
+
+#include <Python.h>
+#include <stdbool.h>
+
+typedef struct puff_entry {
+    PyObject *fn;  /* owned: a handle, or what is called with arg */
+    PyObject *arg; /* owned; NULL: fn is a handle */
+} puff_entry;
+
+typedef struct puff_ring {
+    puff_entry *entries; /* owned; NULL until the first push */
+    size_t mask, head, tail;
+} puff_ring;
+
+static inline size_t puff_ring_len(const puff_ring *r) { return r->tail - r->head; }
+
+/* Makes room for one more: 0, or -1 with MemoryError set. */
+int puff_ring_grow(puff_ring *r);
+/* Drops every entry and the memory. */
+void puff_ring_clear(puff_ring *r);
+int puff_ring_traverse(puff_ring *r, visitproc visit, void *arg);
+/* The handles in it, in order: a new list. */
+PyObject *puff_ring_handles(const puff_ring *r);
+
+/* Takes new references to both. 0, or -1 with MemoryError set. */
+static inline int puff_ring_push(puff_ring *r, PyObject *fn, PyObject *arg) {
+    if (!r->entries || puff_ring_len(r) > r->mask) {
+        if (puff_ring_grow(r) < 0) return -1;
+    }
+    Py_INCREF(fn);
+    Py_XINCREF(arg);
+    r->entries[r->tail++ & r->mask] = (puff_entry){fn, arg};
+    return 0;
+}
+
+/* Not when it is empty. The references are the caller's. */
+static inline puff_entry puff_ring_pop(puff_ring *r) { return r->entries[r->head++ & r->mask]; }
+
+#endif

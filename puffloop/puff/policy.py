@@ -1,0 +1,181 @@
+"""Puff's event loop and the ways to choose it.
+
+    import puff
+    puff.run(main())                                    # or
+    asyncio.Runner(loop_factory=puff.new_event_loop)    # or
+    asyncio.set_event_loop_policy(puff.Policy())
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from asyncio import events, unix_events
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from puff._bind.loop import LoopBase
+
+if TYPE_CHECKING:
+    from selectors import SelectorKey
+
+__all__ = ["Loop", "Policy", "install", "new_event_loop", "run"]
+
+_T = TypeVar("_T")
+
+
+class _Selector:
+    """What stdlib code reads of a loop's selector: who is watched. The watching itself is native."""
+
+    def __init__(self) -> None:
+        self._loop: LoopBase | None = None
+
+    def get_map(self) -> Mapping[int, SelectorKey]:
+        return self._loop._watched() if self._loop is not None else {}
+
+    def get_key(self, fileobj: Any) -> SelectorKey:
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        try:
+            return self.get_map()[fd]
+        except KeyError:
+            raise KeyError(f"{fileobj!r} is not registered") from None
+
+    def close(self) -> None:
+        self._loop = None
+
+
+class Loop(LoopBase, asyncio.SelectorEventLoop):
+    """An asyncio event loop on libuv.
+
+    It is an `asyncio.SelectorEventLoop` of the running interpreter whose hot half (callbacks, timers,
+    descriptors, stream transports) is native; everything else, and so every method and keyword that this
+    Python version knows, is the interpreter's own.
+    """
+
+    def __init__(self) -> None:
+        selector = _Selector()
+        selector._loop = self
+        super().__init__(selector)
+
+    def run_forever(self) -> None:
+        """Runs until stop() is called."""
+        self._check_closed()
+        self._check_running()
+        outer = self._enter_run()
+        old_fd = self._claim_wakeup_fd()
+        try:
+            super().run_forever()
+        finally:
+            self._restore_wakeup_fd(old_fd)
+            self._leave_run(outer)
+
+    def close(self) -> None:
+        """Closes the loop and whatever Puff's clients keep on it. It must not be running."""
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        self._close_clients()
+        super().close()
+        self._close_core()
+
+    # The poll is native and is not interrupted by a signal: CPython's handler writes to the loop's
+    # self-pipe instead, which ends the poll, and Python's handlers run at once.
+
+    def _claim_wakeup_fd(self) -> int | None:
+        if threading.current_thread() is not threading.main_thread():
+            return None
+        return signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+
+    def _restore_wakeup_fd(self, old_fd: int | None) -> None:
+        if old_fd is None or self._signal_handlers:  # asyncio: signals between two runs are kept
+            return
+        signal.set_wakeup_fd(old_fd)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Removes the handler for a signal: True if there was one."""
+        removed = super().remove_signal_handler(sig)
+        if self.is_running():
+            self._claim_wakeup_fd()
+        return removed
+
+
+def new_event_loop() -> Loop:
+    """A new loop, for `asyncio.Runner(loop_factory=puff.new_event_loop)` and `uvicorn --loop`."""
+    return Loop()
+
+
+def run(
+    main: Coroutine[Any, Any, _T],
+    *,
+    debug: bool | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> _T:
+    """Runs a coroutine on a fresh Puff loop and returns its result, as asyncio.run() does.
+
+    Arguments: debug, asyncio's debug mode; loop_factory, another maker of loops.
+    Raises: what the coroutine raises; RuntimeError when a loop runs in this thread already.
+
+        async def main() -> str:
+            return "hello"
+        assert puff.run(main()) == "hello"
+    """
+    factory = loop_factory or new_event_loop
+    if hasattr(asyncio, "Runner"):
+        with asyncio.Runner(debug=debug, loop_factory=factory) as runner:
+            return runner.run(main)
+    return _run_without_runner(main, debug, factory)
+
+
+def _run_without_runner(
+    main: Coroutine[Any, Any, _T], debug: bool | None, factory: Callable[[], asyncio.AbstractEventLoop]
+) -> _T:
+    """CPython 3.10's asyncio.run(), which takes no factory."""
+    from asyncio import runners
+
+    if events._get_running_loop() is not None:
+        main.close()
+        raise RuntimeError("puff.run() cannot be called from a running event loop")
+    if not asyncio.iscoroutine(main):
+        raise ValueError(f"a coroutine was expected, got {main!r}")
+    loop = factory()
+    try:
+        asyncio.set_event_loop(loop)
+        if debug is not None:
+            loop.set_debug(debug)
+        return loop.run_until_complete(main)
+    finally:
+        try:
+            runners._cancel_all_tasks(loop)
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+def install() -> None:
+    """Makes Puff's loop the one that asyncio.run() and asyncio.new_event_loop() make, in all threads."""
+    asyncio.set_event_loop_policy(_policy_class()())
+
+
+def _policy_class() -> type:
+    """The class Policy. Made when first asked for: CPython 3.14 deprecates policies, 3.16 has none."""
+    if "Policy" not in globals():
+        base = getattr(unix_events, "_UnixDefaultEventLoopPolicy", None)
+        if base is None:
+            raise AttributeError(
+                "this Python has no event loop policies: use puff.run() or "
+                "asyncio.Runner(loop_factory=puff.new_event_loop)"
+            )
+        members = {"__doc__": "asyncio's policy with Puff's loop.", "__module__": "puff", "_loop_factory": Loop}
+        globals()["Policy"] = type("Policy", (base,), members)
+    policy: type = globals()["Policy"]
+    return policy
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Policy":
+        return _policy_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
