@@ -12,7 +12,7 @@ puff = pytest.importorskip("puff")
 
 
 def public_modules() -> list[str]:
-    """puff and the modules directly in it; what lies deeper is a matter of the package around it."""
+    """puff and the modules directly in it. What lies deeper is the business of the package there."""
     modules = pkgutil.iter_modules(puff.__path__)
     return ["puff", *(f"puff.{m.name}" for m in modules if not m.name.startswith("_"))]
 
