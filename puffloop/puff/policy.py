@@ -11,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from asyncio import events, unix_events
+from asyncio import events, sslproto, unix_events
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from puff._bind.loop import LoopBase
+from puff._bind.transport import Transport
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
     from selectors import SelectorKey
 
 __all__ = ["Loop", "Policy", "install", "new_event_loop", "run"]
@@ -79,6 +82,39 @@ class Loop(LoopBase, asyncio.SelectorEventLoop):
         self._close_clients()
         super().close()
         self._close_core()
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+    ) -> asyncio.Transport:
+        self._ensure_fd_no_transport(sock)
+        return Transport(self, sock, protocol, waiter, extra, server)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+        **timeouts: float | None,
+    ) -> asyncio.Transport:
+        self._ensure_fd_no_transport(rawsock)
+        tls = sslproto.SSLProtocol(
+            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
+        )
+        Transport(self, rawsock, tls, extra=extra, server=server)
+        app_transport: asyncio.Transport = tls._app_transport
+        return app_transport
 
     # The poll is native and is not interrupted by a signal: CPython's handler writes to the loop's
     # self-pipe instead, which ends the poll, and Python's handlers run at once.

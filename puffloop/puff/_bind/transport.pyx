@@ -1,0 +1,688 @@
+"""Stream transports on the core's streams.
+
+Two objects make a connection. `Stream` is native: it has the state and is what the core calls. `Transport`
+is what users see: a real asyncio.Transport, which a cdef class cannot be (asyncio's has slots of its own),
+so its methods reach their Stream through a slot whose offset is looked up once.
+
+    protocol  <->  Transport --_native--> Stream --core--> puff_stream
+                       ^--------transport----'                 the core holds a reference until on_close
+
+The order of events is asyncio's: connection_made, then data; connection_lost exactly once, from the ready
+ring, and the descriptor is closed after it. Protocols are called in the core's callbacks, each in the
+contextvars context of whoever made the transport.
+"""
+
+import asyncio
+import logging
+import warnings
+from asyncio import base_events, constants, transports, trsock
+
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+
+from puff._bind.core cimport (
+    puff_stream_abort,
+    puff_stream_cbs,
+    puff_stream_data,
+    puff_stream_flush,
+    puff_stream_open,
+    puff_stream_queued,
+    puff_stream_read_start,
+    puff_stream_read_stop,
+    puff_stream_set_water,
+    puff_stream_shutdown,
+    puff_stream_write,
+    puff_stream_write_ref,
+)
+from puff._bind.errors cimport os_error
+
+
+cdef extern from *:
+    PyObject *PyBytes_FromStringAndSize(const char *s, Py_ssize_t n)
+    int _PyBytes_Resize(PyObject **bytes, Py_ssize_t n) except -1
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+    object PyContext_CopyCurrent()
+
+cdef extern from "uv.h":
+    enum:
+        UV_EOF
+        UV_ENOMEM
+
+cdef extern from "transport.h":
+    int puff_slot_offset(object member, Py_ssize_t *out) except -1
+    PyObject *puff_slot_at(object self, Py_ssize_t offset)
+
+
+# One read's worth: a socket buffer is rarely fuller, and malloc serves it without mmap (decisions.md).
+cdef enum:
+    CHUNK = 65536
+    COPY_BELOW = 4096  # as the core's: below, a write is copied anyway
+
+cdef object _logger = logging.getLogger("asyncio")
+cdef object _BufferedProtocol = asyncio.BufferedProtocol
+cdef object _set_nodelay = base_events._set_nodelay
+cdef object _TransportSocket = trsock.TransportSocket
+cdef int _LOST_WRITES = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
+# 3.13's Server keeps its transports, before it only counts them.
+cdef bint _server_takes_transport = base_events.Server._attach.__code__.co_argcount > 1
+cdef puff_stream_cbs _cbs
+
+
+# ---- what the core calls ----------------------------------------------------------------------------
+
+cdef void _on_alloc(puff_stream *st, char **buf, size_t *cap) noexcept:
+    cdef Stream s = <Stream>puff_stream_data(st)
+    if s.buffered:
+        _alloc_target(s, buf, cap)
+        return
+    if s.chunk is NULL:
+        s.chunk = PyBytes_FromStringAndSize(NULL, CHUNK)
+        if s.chunk is NULL:
+            s.loop.interrupt(MemoryError())
+            return
+    buf[0] = PyBytes_AS_STRING(<object>s.chunk)
+    cap[0] = CHUNK
+
+
+cdef void _alloc_target(Stream s, char **buf, size_t *cap) noexcept:
+    cdef Py_buffer view
+    if s.conn_lost:
+        return
+    try:
+        PyContext_Enter(s.context)
+        try:
+            target = s.protocol.get_buffer(-1)
+            if not len(target):
+                raise RuntimeError("get_buffer() returned an empty buffer")
+            PyObject_GetBuffer(target, &view, PyBUF_WRITABLE)
+        finally:
+            PyContext_Exit(s.context)
+        # The memoryview keeps the memory where it is until the read is done.
+        s.target = memoryview(target)
+        buf[0] = <char *>view.buf
+        cap[0] = view.len
+        PyBuffer_Release(&view)
+    except BaseException as exc:
+        _failed(s, exc, "Fatal error: protocol.get_buffer() call failed.")
+
+
+cdef void _on_read(puff_stream *st, char *buf, ssize_t n) noexcept:
+    cdef Stream s = <Stream>puff_stream_data(st)
+    cdef PyObject *chunk = s.chunk
+    target, s.target = s.target, None
+    if n == 0 or s.conn_lost:
+        return
+    message = "Fatal read error on socket transport"
+    try:
+        PyContext_Enter(s.context)
+        try:
+            if n < 0:
+                if n != UV_EOF:
+                    raise os_error(n)
+                message = "Fatal error: protocol.eof_received() call failed."
+                s.feed_eof()
+            elif target is not None:
+                message = "Fatal error: protocol.buffer_updated() call failed."
+                s.feed_buffer(n)
+            elif chunk is not NULL and buf == PyBytes_AS_STRING(<object>chunk):
+                s.chunk = NULL
+                _PyBytes_Resize(&chunk, n)
+                data = <object>chunk
+                Py_XDECREF(chunk)
+                message = "Fatal error: protocol.data_received() call failed."
+                s.feed(data)
+        finally:
+            PyContext_Exit(s.context)
+    except BaseException as exc:
+        _failed(s, exc, message)
+
+
+cdef void _on_drain(puff_stream *st) noexcept:
+    cdef Stream s = <Stream>puff_stream_data(st)
+    try:
+        s.drained()
+    except BaseException as exc:
+        s.loop.interrupt(exc)
+
+
+cdef void _on_write_error(puff_stream *st, int status) noexcept:
+    cdef Stream s = <Stream>puff_stream_data(st)
+    exc = os_error(status)
+    _failed(s, exc, "Fatal write error on socket transport")
+    if s.empty_waiter is not None and not s.empty_waiter.done():
+        s.empty_waiter.set_exception(exc)
+
+
+cdef void _on_close(puff_stream *st) noexcept:
+    cdef Stream s = <Stream>puff_stream_data(st)
+    if s.core is not NULL:  # the loop ends, not the connection
+        s.core = NULL
+        s.leaked = True
+        s.sock.detach()
+    Py_XDECREF(s.chunk)
+    s.chunk = NULL
+    s.transport = None
+    Py_DECREF(s)  # the core's reference
+
+
+cdef void _failed(Stream s, exc, message) noexcept:
+    """An exception of a protocol, or of the socket, as asyncio's transports treat it."""
+    try:
+        if isinstance(exc, (SystemExit, KeyboardInterrupt)):
+            s.loop.interrupt(exc)
+        else:
+            s.fatal_error(exc, message)
+    except BaseException as again:
+        s.loop.interrupt(again)
+
+
+cdef void _release_bytes(void *arg) noexcept:
+    Py_DECREF(<object>arg)
+
+
+_cbs.on_alloc = _on_alloc
+_cbs.on_read = _on_read
+_cbs.on_drain = _on_drain
+_cbs.on_write_error = _on_write_error
+_cbs.on_close = _on_close
+
+
+# ---- the stream -------------------------------------------------------------------------------------
+
+cdef class Stream:
+    """One connection. Its methods follow asyncio's _SelectorSocketTransport, name by name."""
+
+    def __cinit__(self):
+        self.low = 16384
+        self.high = 65536
+
+    cdef int open(self) except -1:
+        cdef int rc = puff_stream_open(&self.core, self.loop.core, self.fd, &_cbs, <void *>self)
+        if rc < 0:
+            self.core = NULL
+            self.sock.detach()  # the core has closed the descriptor
+            raise os_error(rc)
+        Py_INCREF(self)  # the core's reference, given back in on_close
+        return 0
+
+    cdef size_t queued(self) noexcept:
+        return 0 if self.core is NULL else puff_stream_queued(self.core)
+
+    # ---- reading ---------------------------------------------------------------------------------
+
+    cdef int start_reading(self) except -1:
+        cdef int rc
+        if self.closing or self.paused or self.core is NULL:
+            return 0
+        rc = puff_stream_read_start(self.core)
+        if rc < 0:
+            self.fatal_error(os_error(rc), "Fatal read error on socket transport")
+        return 0
+
+    cdef int feed(self, object data) except -1:
+        self.protocol.data_received(data)
+        return 0
+
+    cdef int feed_buffer(self, Py_ssize_t n) except -1:
+        self.protocol.buffer_updated(n)
+        return 0
+
+    cdef int feed_eof(self) except -1:
+        if self.loop.d.debug:
+            _logger.debug("%r received EOF", self.transport)
+        if not self.protocol.eof_received():
+            self.close()
+        return 0
+
+    # ---- writing ---------------------------------------------------------------------------------
+
+    cdef int write(self, object data) except -1:
+        if not PyBytes_CheckExact(data) and not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(
+                f"data argument must be a bytes-like object, not {type(data).__name__!r}"
+            )
+        if self.eof_written:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        if self.empty_waiter is not None:
+            raise RuntimeError("unable to write; sendfile is in progress")
+        if not data:
+            return 0
+        if self.conn_lost:
+            if self.conn_lost >= _LOST_WRITES:
+                _logger.warning("socket.send() raised exception.")
+            self.conn_lost += 1
+            return 0
+        self.queue(data)
+        return self.after_write()
+
+    cdef int queue(self, object data) except -1:
+        """Hands bytes to the core; what may still be changed by its owner is copied."""
+        cdef int rc
+        if not PyBytes_CheckExact(data):
+            data = bytes(data)
+        if PyBytes_GET_SIZE(data) < COPY_BELOW:
+            rc = puff_stream_write(self.core, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        else:
+            Py_INCREF(data)
+            rc = puff_stream_write_ref(
+                self.core, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), _release_bytes, <void *>data
+            )
+            if rc < 0:
+                Py_DECREF(data)
+        if rc == UV_ENOMEM:
+            raise MemoryError()
+        return 0  # UV_EPIPE: the stream is broken, and connection_lost() on its way
+
+    cdef int after_write(self) except -1:
+        # asyncio has sent by now what the kernel takes: only what it does not take counts.
+        if self.core is not NULL and puff_stream_queued(self.core) > self.high:
+            puff_stream_flush(self.core)
+            if self.queued() > self.high:
+                self.pause_protocol()
+        return 0
+
+    cdef int pause_protocol(self) except -1:
+        if self.protocol_paused:
+            return 0
+        self.protocol_paused = True
+        self.set_water()
+        try:
+            self.protocol.pause_writing()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.loop.call_exception_handler({
+                "message": "protocol.pause_writing() failed", "exception": exc,
+                "transport": self.transport, "protocol": self.protocol,
+            })
+        return 0
+
+    cdef int resume_protocol(self) except -1:
+        self.protocol_paused = False
+        try:
+            self.protocol.resume_writing()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.loop.call_exception_handler({
+                "message": "protocol.resume_writing() failed", "exception": exc,
+                "transport": self.transport, "protocol": self.protocol,
+            })
+        return 0
+
+    cdef int drained(self) except -1:
+        """The queue has fallen to where somebody waits for it."""
+        if self.protocol_paused and self.queued() <= self.low:
+            self.resume_protocol()  # may write again
+        if self.queued() == 0:
+            if self.empty_waiter is not None and not self.empty_waiter.done():
+                self.empty_waiter.set_result(None)
+            if self.closing and not self.conn_lost:
+                self.conn_lost = 1
+                self.loop.call_soon(_lose, self, None)
+        return self.set_water()
+
+    cdef int set_water(self) except -1:
+        """Asks the core for on_drain at the next level that matters."""
+        cdef size_t low = self.low, high = self.high, queued = self.queued()
+        if self.core is NULL:
+            return 0
+        if not self.protocol_paused and (self.closing or self.empty_waiter is not None):
+            low = high = 0
+        elif self.protocol_paused and queued > 0 and high >= queued:
+            high = queued - 1  # the limits were raised meanwhile
+        puff_stream_set_water(self.core, low, high)
+        return 0
+
+    # ---- closing ---------------------------------------------------------------------------------
+
+    cdef int close(self) except -1:
+        if self.closing:
+            return 0
+        self.closing = True
+        if self.core is not NULL:
+            puff_stream_read_stop(self.core)
+        if self.queued() == 0:
+            self.conn_lost += 1
+            self.loop.call_soon(_lose, self, None)
+            return 0
+        return self.set_water()  # drained() goes on
+
+    cdef int force_close(self, object exc) except -1:
+        if self.conn_lost:
+            return 0
+        self.closing = True
+        self.conn_lost = 1
+        if self.core is not NULL:
+            puff_stream_read_stop(self.core)
+            if self.queued() > 0:
+                self.close_core()  # what is queued must not leave any more
+        self.loop.call_soon(_lose, self, exc)
+        return 0
+
+    cdef int fatal_error(self, object exc, object message) except -1:
+        if isinstance(exc, OSError):
+            if self.loop.d.debug:
+                _logger.debug("%r: %s", self.transport, message, exc_info=exc)
+        else:
+            self.loop.call_exception_handler({
+                "message": message, "exception": exc,
+                "transport": self.transport, "protocol": self.protocol,
+            })
+        return self.force_close(exc)
+
+    cdef int lose(self, object exc) except -1:
+        """Tells the protocol, once, and lets the descriptor go."""
+        try:
+            if self.protocol is not None:
+                self.protocol.connection_lost(exc)
+        finally:
+            if self.empty_waiter is not None and not self.empty_waiter.done():
+                self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+            self.close_core()
+            self.protocol = None
+            server, self.server = self.server, None
+            if server is not None:
+                _detach(server, self.transport)
+            self.transport = None
+        return 0
+
+    cdef int close_core(self) except -1:
+        core, self.core = self.core, NULL
+        if core is not NULL:
+            puff_stream_abort(core, False)
+            self.sock.detach()  # the descriptor is closed: its number may soon be another's
+        self.sock = None
+        return 0
+
+
+def _lose(Stream s, exc):
+    s.lose(exc)
+
+
+def _begin(Stream s, waiter):
+    """After connection_made(): data may come, and whoever waits for the connection goes on."""
+    s.start_reading()
+    if waiter is not None and not waiter.cancelled():
+        waiter.set_result(None)
+
+
+cdef int _attach(server, transport) except -1:
+    if _server_takes_transport:
+        server._attach(transport)
+    else:
+        server._attach()
+    return 0
+
+
+cdef int _detach(server, transport) except -1:
+    if _server_takes_transport:
+        server._detach(transport)
+    else:
+        server._detach()
+    return 0
+
+
+# ---- what users see ---------------------------------------------------------------------------------
+
+cdef Py_ssize_t _native_offset
+
+
+cdef inline Stream _native(object self):
+    """The Stream of a Transport; its methods check `self` as a slot descriptor would."""
+    if not isinstance(self, Transport):
+        raise TypeError(f"a puff Transport was expected, not {type(self).__name__!r}")
+    cdef PyObject *native = puff_slot_at(self, _native_offset)
+    if native is NULL:
+        raise RuntimeError("this Transport has not been initialised")
+    return <Stream>native
+
+
+class Transport(transports._FlowControlMixin, transports.Transport):
+    """A TCP or Unix stream transport of a puff loop. See asyncio.Transport."""
+
+    __slots__ = ("_native", "__dict__", "__weakref__")
+
+    _start_tls_compatible = True
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
+
+    def __init__(self, LoopBase loop, sock, protocol, waiter=None, extra=None, server=None):
+        cdef Stream s = Stream.__new__(Stream)
+        s.extra = {} if extra is None else extra
+        self._native = s
+        s.loop = loop
+        s.sock = sock
+        s.fd = sock.fileno()
+        s.context = PyContext_CopyCurrent()
+        _describe(s)
+        self.set_protocol(protocol)
+        _set_nodelay(sock)
+        s.open()
+        s.transport = self
+        s.server = server
+        if server is not None:
+            _attach(server, self)
+        loop._transports[s.fd] = self
+        loop.call_soon(protocol.connection_made, self)
+        loop.call_soon(_begin, s, waiter)
+
+    def __del__(self):
+        cdef Stream s = getattr(self, "_native", None)
+        if s is not None and s.leaked:
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            if s.server is not None:
+                _detach(s.server, self)
+
+    def __repr__(self):
+        cdef Stream s = _native(self)
+        info = [type(self).__name__]
+        if s.core is NULL:
+            info.append("closed")
+        elif s.closing:
+            info.append("closing")
+        info.append(f"fd={s.fd}")
+        if s.core is not NULL:
+            info.append("read=idle" if s.closing or s.paused else "read=polling")
+            state = "polling" if s.queued() else "idle"
+            info.append(f"write=<{state}, bufsize={s.queued()}>")
+        return f"<{' '.join(info)}>"
+
+    # ---- BaseTransport ---------------------------------------------------------------------------
+
+    def get_extra_info(self, name, default=None):
+        """What is known of the connection: socket, sockname, peername and what `extra` brought."""
+        return _native(self).extra.get(name, default)
+
+    def is_closing(self):
+        """True once close() or abort() has been called, or the connection is lost."""
+        return _native(self).closing
+
+    def close(self):
+        """Stops reading, sends what is queued, then calls connection_lost(None)."""
+        _native(self).close()
+
+    def abort(self):
+        """Throws away what is queued and closes."""
+        _native(self).force_close(None)
+
+    def set_protocol(self, protocol):
+        """From now on protocol is told of data and of the end."""
+        cdef Stream s = _native(self)
+        s.protocol = protocol
+        s.buffered = isinstance(protocol, _BufferedProtocol)
+
+    def get_protocol(self):
+        """The protocol; None once the connection is lost."""
+        return _native(self).protocol
+
+    # ---- reading ---------------------------------------------------------------------------------
+
+    def is_reading(self):
+        """True unless it is paused or closing."""
+        cdef Stream s = _native(self)
+        return not s.closing and not s.paused
+
+    def pause_reading(self):
+        """No data comes until resume_reading()."""
+        cdef Stream s = _native(self)
+        if s.closing or s.paused:
+            return
+        s.paused = True
+        puff_stream_read_stop(s.core)
+        if s.loop.d.debug:
+            _logger.debug("%r pauses reading", self)
+
+    def resume_reading(self):
+        """Data may come again."""
+        cdef Stream s = _native(self)
+        if s.closing or not s.paused:
+            return
+        s.paused = False
+        s.start_reading()
+        if s.loop.d.debug:
+            _logger.debug("%r resumes reading", self)
+
+    # ---- writing ---------------------------------------------------------------------------------
+
+    def write(self, data):
+        """Queues bytes; they leave at the end of this turn of the loop."""
+        _native(self).write(data)
+
+    def writelines(self, list_of_data):
+        """Queues several pieces; they leave together."""
+        cdef Stream s = _native(self)
+        if s.eof_written:
+            raise RuntimeError("Cannot call writelines() after write_eof()")
+        if s.empty_waiter is not None:
+            raise RuntimeError("unable to writelines; sendfile is in progress")
+        if s.conn_lost:
+            s.conn_lost += 1
+            return
+        for data in list_of_data:
+            s.queue(data)
+        s.after_write()
+
+    def can_write_eof(self):
+        """True: a stream socket can be closed one way."""
+        return True
+
+    def write_eof(self):
+        """Sends what is queued, then shuts the write side down."""
+        cdef Stream s = _native(self)
+        if s.closing or s.eof_written:
+            return
+        s.eof_written = True
+        puff_stream_shutdown(s.core)
+
+    def get_write_buffer_size(self):
+        """Bytes that the kernel has not taken yet."""
+        return _native(self).queued()
+
+    def get_write_buffer_limits(self):
+        """(low, high) in bytes."""
+        cdef Stream s = _native(self)
+        return (s.low, s.high)
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """Above high the protocol is paused, at low resumed. Default 64 KiB and a quarter of high."""
+        cdef Stream s = _native(self)
+        if high is None:
+            high = 64 * 1024 if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        s.high = high
+        s.low = low
+        s.set_water()
+        s.after_write()
+
+    # ---- what asyncio's own code reads -----------------------------------------------------------
+
+    def _make_empty_waiter(self):
+        """A future that is done when nothing is queued: loop.sendfile() waits for it."""
+        cdef Stream s = _native(self)
+        if s.empty_waiter is not None:
+            raise RuntimeError("Empty waiter is already set")
+        s.empty_waiter = s.loop.create_future()
+        if s.core is not NULL:
+            puff_stream_flush(s.core)
+        if s.queued() == 0 and not s.empty_waiter.done():
+            s.empty_waiter.set_result(None)
+        s.set_water()
+        return s.empty_waiter
+
+    def _reset_empty_waiter(self):
+        cdef Stream s = _native(self)
+        s.empty_waiter = None
+        s.set_water()
+
+    def _fatal_error(self, exc, message="Fatal error on transport"):
+        _native(self).fatal_error(exc, message)
+
+    def _force_close(self, exc):
+        _native(self).force_close(exc)
+
+    @property
+    def _sock(self):
+        return _native(self).sock
+
+    @property
+    def _sock_fd(self):
+        return _native(self).fd
+
+    @property
+    def _loop(self):
+        return _native(self).loop
+
+    @property
+    def _protocol(self):
+        return _native(self).protocol
+
+    @property
+    def _extra(self):
+        return _native(self).extra
+
+    @property
+    def _server(self):
+        return _native(self).server
+
+    @property
+    def _closing(self):
+        return _native(self).closing
+
+    @property
+    def _conn_lost(self):
+        return _native(self).conn_lost
+
+    @property
+    def _paused(self):
+        return _native(self).paused
+
+    @property
+    def _eof(self):
+        return _native(self).eof_written
+
+    @property
+    def _protocol_paused(self):
+        return _native(self).protocol_paused
+
+
+cdef int _describe(Stream s) except -1:
+    """asyncio's extra info. Asked now: a socket that its peer has reset has no name."""
+    s.extra["socket"] = _TransportSocket(s.sock)
+    try:
+        s.extra["sockname"] = s.sock.getsockname()
+    except OSError:
+        s.extra["sockname"] = None
+    if "peername" not in s.extra:
+        try:
+            s.extra["peername"] = s.sock.getpeername()
+        except OSError:
+            s.extra["peername"] = None
+    return 0
+
+
+puff_slot_offset(Transport._native, &_native_offset)
