@@ -44,6 +44,7 @@ char *puff__loop_read_buf(puff_loop *loop) {
 int puff_loop_turn(puff_loop *loop, bool wait) {
     loop->stats.n_turns++;
     puff_loop_flush(loop);
+    if (!puff_queue_empty(&loop->deferred)) wait = false; /* jobs that jobs deferred */
     /* The prepare handle is only there for turns that may sleep: a NOWAIT turn keeps the lock. */
     if (wait) uv_prepare_start(&loop->prepare, on_prepare);
     int alive = uv_run(&loop->uv, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT);
