@@ -12,7 +12,7 @@ puff = pytest.importorskip("puff")
 
 
 def public_modules() -> list[str]:
-    """puff and the modules directly in it. What lies deeper is the business of the package there."""
+    """puff and the modules directly in it. What lies deeper is that package's own business."""
     modules = pkgutil.iter_modules(puff.__path__)
     return ["puff", *(f"puff.{m.name}" for m in modules if not m.name.startswith("_"))]
 
