@@ -36,7 +36,7 @@ test-py: build ## the Python suite
 	$(py) -m pytest $(ARGS)
 
 asan: build ## the core's unit tests under ASan and UBSan
-	test -d build/asan || meson setup build/asan -Dpython=false -Db_sanitize=address,undefined \
+	test -f build/asan/build.ninja || meson setup build/asan -Dpython=false --werror -Db_sanitize=address,undefined \
 	    -Dc_args=-fno-sanitize-recover=undefined
 	$(servers) meson test -C build/asan --print-errorlogs $(ARGS)
 valgrind: build ## the core's unit tests under valgrind
