@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
-__all__ = ["ConfigError", "EmbeddedError", "PuffError"]
+from typing import Any
+
+__all__ = [
+    "AppStartError",
+    "ClientDisconnected",
+    "AppImportError",
+    "ConfigError",
+    "EmbeddedError",
+    "ForeignKeyViolation",
+    "IntegrityConstraintViolation",
+    "NotNullViolation",
+    "PostgresConnectionError",
+    "PostgresError",
+    "PostgresTimeoutError",
+    "PostgresUsageError",
+    "PuffError",
+    "QueryCanceled",
+    "SerializationFailure",
+    "UndefinedColumn",
+    "UndefinedTable",
+    "UniqueViolation",
+    "postgres_error",
+]
 
 
 class PuffError(Exception):
@@ -13,5 +35,112 @@ class ConfigError(PuffError):
     """A setting is wrong: the message names the file, the key and what was expected."""
 
 
+class AppImportError(PuffError):
+    """`module:attr` could not be imported; when the module itself raised, that is the cause."""
+
+
+class AppStartError(PuffError):
+    """The app's lifespan said that it cannot start, or raised: the message is what it said."""
+
+
+class ClientDisconnected(PuffError, ConnectionError):
+    """What an ASGI app's `send()` raises once the client is gone. An app need not catch it."""
+
+
 class EmbeddedError(PuffError):
     """A private Postgres or Redis could not be started: the message says what to install or do."""
+
+
+# ---- Postgres ----
+
+
+class PostgresError(PuffError):
+    """What the server refused; `str(error)` is its message.
+
+    `sqlstate` is the five characters of PostgreSQL's appendix A; the other attributes are what the server added, else
+    None. Common codes have classes of their own below, so that `except UniqueViolation` reads well.
+    """
+
+    sqlstate: str | None = None
+    severity: str | None = None
+    detail: str | None = None
+    hint: str | None = None
+    position: str | None = None
+    context: str | None = None
+    schema_name: str | None = None
+    table_name: str | None = None
+    column_name: str | None = None
+    datatype_name: str | None = None
+    constraint_name: str | None = None
+
+
+class PostgresConnectionError(PostgresError, ConnectionError):
+    """No connection could be made, or it was lost while the query was on its way.
+
+    `maybe_executed`: the statement was written and its fate is not known.
+    """
+
+    maybe_executed: bool = False
+
+
+class PostgresTimeoutError(PostgresError, TimeoutError):
+    """`timeout_ms`, or a limit of the pool, passed before the answer came."""
+
+
+class PostgresUsageError(PostgresError):
+    """The call cannot work as it was made: a wrong number of parameters, SQL that needs a session."""
+
+
+class IntegrityConstraintViolation(PostgresError):
+    """Class 23."""
+
+
+class NotNullViolation(IntegrityConstraintViolation):
+    """23502."""
+
+
+class ForeignKeyViolation(IntegrityConstraintViolation):
+    """23503."""
+
+
+class UniqueViolation(IntegrityConstraintViolation):
+    """23505."""
+
+
+class SerializationFailure(PostgresError):
+    """40001: run the transaction again."""
+
+
+class QueryCanceled(PostgresError):
+    """57014: cancelled by the server, its statement_timeout or an administrator."""
+
+
+class UndefinedColumn(PostgresError):
+    """42703."""
+
+
+class UndefinedTable(PostgresError):
+    """42P01."""
+
+
+_BY_SQLSTATE: dict[str, type[PostgresError]] = {
+    "23502": NotNullViolation,
+    "23503": ForeignKeyViolation,
+    "23505": UniqueViolation,
+    "40001": SerializationFailure,
+    "42703": UndefinedColumn,
+    "42P01": UndefinedTable,
+    "57014": QueryCanceled,
+}
+
+
+def postgres_error(sqlstate: str, message: str, **fields: Any) -> PostgresError:
+    """Return the exception for what the server reported; `fields` are attributes of PostgresError."""
+    kind = _BY_SQLSTATE.get(sqlstate)
+    if kind is None:
+        kind = IntegrityConstraintViolation if sqlstate.startswith("23") else PostgresError
+    error = kind(message)
+    error.sqlstate = sqlstate
+    for name, value in fields.items():
+        setattr(error, name, value)
+    return error

@@ -1,8 +1,8 @@
 """Real servers, subprocesses with bounds, and a clock over every test.
 
 Nothing in the suite may hang: a test that runs longer than TEST_TIMEOUT_S (or its own
-`@pytest.mark.timeout(seconds)`) fails with a TimeoutError raised wherever it is; if it does not react,
-for it is stuck in C, every thread's stack is printed and the run ends.
+`@pytest.mark.timeout(seconds)`) fails with a TimeoutError raised wherever it is; if it does not
+react, for it is stuck in C, every thread's stack is printed and the run ends.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-# ---- servers that every test shares ---------------------------------------------------------------
+# ---- servers that every test shares --------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +83,7 @@ def puff_env(postgres_url: str, redis_url: str) -> dict[str, str]:
     return os.environ | urls
 
 
-# ---- servers that a test may stop and kill --------------------------------------------------------
+# ---- servers that a test may stop and kill -------------------------------------------------------
 
 
 class PrivateServer:
@@ -148,19 +148,19 @@ def _private_redis() -> Iterator[PrivateServer]:
 
 @pytest.fixture
 def postgres_server(_private_postgres: PrivateServer) -> PrivateServer:
-    """A Postgres that nobody else uses at this moment; running, whatever the last test did to it."""
+    """A Postgres that nobody else uses at this moment; running, whatever the last test did."""
     _private_postgres.start()
     return _private_postgres
 
 
 @pytest.fixture
 def redis_server(_private_redis: PrivateServer) -> PrivateServer:
-    """A Redis that nobody else uses at this moment; running, whatever the last test did to it."""
+    """A Redis that nobody else uses at this moment; running, whatever the last test did."""
     _private_redis.start()
     return _private_redis
 
 
-# ---- ports and processes --------------------------------------------------------------------------
+# ---- ports and processes -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
 def run_python(tmp_path: Path) -> RunPython:
     """`run_python(code_or_path, *args, timeout=30, env=None, cwd=None, check=True)`.
 
-    Runs it in an interpreter of its own and returns the CompletedProcess (stdout and stderr as text).
+    Runs it in an interpreter of its own and returns the CompletedProcess, its output as text.
     With `check`, a status other than 0 fails the test and shows the output.
     """
 

@@ -1,4 +1,4 @@
-"""puff.embedded: started on first use, shared, kept, and gone with the last user, however it ends."""
+"""puff.embedded: started on first use, shared, kept, gone with the last user, however it ends."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class User:
 
 
 @pytest.fixture
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a short path that the user of Postgres can enter; nothing runs there at the end."""
+def project() -> Iterator[Path]:
+    """A folder with a short path that Postgres's user can enter; nothing runs there at the end."""
     folder = Path(tempfile.mkdtemp(prefix="p"))
     folder.chmod(0o755)
     yield folder
