@@ -114,13 +114,15 @@ PUFF_API void puff_pg_statement_unref(puff_pg_statement *st);
 typedef struct puff_pg_param {
     const void *data; /* borrowed until on_done; NULL with len -1 */
     int32_t len;      /* bytes; -1: NULL */
-    int16_t format;   /* 0 text, 1 binary */
+    int16_t format;   /* 0 text (a NUL follows, none is in it), 1 binary */
     uint32_t oid;     /* what binary data is encoded as: another type than the server wants is
                          PUFF_EARG instead of misread bytes. 0: not checked */
 } puff_pg_param;
 
-/* Where an encode callback puts the parameters of a query; all are NULL when it begins. Index i is
- * from 0. Every function returns 0, PUFF_ENOMEM, or PUFF_EARG for an i that is out of range. */
+/* Where an encode callback puts the parameters of a query; all are NULL when it begins. Index i is from 0;
+ * format is 0 for text (a NUL follows, none is in it) and 1 for binary. Every function returns 0,
+ * PUFF_ENOMEM, PUFF_ELIMIT (max_param_bytes), or PUFF_EARG for an i that is out of range and for text with
+ * a NUL. */
 typedef struct puff_pg_params puff_pg_params;
 
 PUFF_API int puff_pg_params_null(puff_pg_params *p, int i);
@@ -128,7 +130,7 @@ PUFF_API int puff_pg_params_null(puff_pg_params *p, int i);
 PUFF_API int puff_pg_params_ref(puff_pg_params *p, int i, const void *data, size_t len, int format);
 /* A copy. */
 PUFF_API int puff_pg_params_copy(puff_pg_params *p, int i, const void *data, size_t len, int format);
-/* Room for len bytes that the caller fills before its callback returns; NULL: out of memory. */
+/* Room for len bytes that the caller fills before its callback returns; NULL: one of the above. */
 PUFF_API char *puff_pg_params_reserve(puff_pg_params *p, int i, size_t len, int format);
 /* Binary, in network order. */
 PUFF_API int puff_pg_params_bool(puff_pg_params *p, int i, bool v);
@@ -137,8 +139,8 @@ PUFF_API int puff_pg_params_int4(puff_pg_params *p, int i, int32_t v);
 PUFF_API int puff_pg_params_int8(puff_pg_params *p, int i, int64_t v);
 PUFF_API int puff_pg_params_float4(puff_pg_params *p, int i, float v);
 PUFF_API int puff_pg_params_float8(puff_pg_params *p, int i, double v);
-/* v as the described type wants it: int2, int4, int8, oid, float, numeric, text... PUFF_ELIMIT when it
- * does not fit, PUFF_EARG when that type takes no integer. */
+/* v as the described type wants it: int2, int4, int8, oid, xid8, float4, float8, numeric or text.
+ * PUFF_ELIMIT when it does not fit, PUFF_EARG when that type takes no integer. */
 PUFF_API int puff_pg_params_integer(puff_pg_params *p, int i, int64_t v);
 
 /* ---- results ------------------------------------------------------------------------------- */
@@ -271,11 +273,12 @@ struct puff_pg_query {
     puff_pg_pool *pool;
     puff_queue node;
     puff_timer timer;
-    void *slot;
-    puff_pg_result *result;
-    puff_err error;
+    struct puff__pg_slot *slot; /* while it is written and not answered */
+    puff_err *error;            /* owned; what on_done will say, NULL: what error_code says */
     uint64_t queue_deadline_ns;
+    int error_code;
     unsigned char state, n_retries;
+    bool maybe_executed;
 };
 
 PUFF_API void puff_pg_query_init(puff_pg_query *q);
