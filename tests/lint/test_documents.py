@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from house import ROOT, files, name
 
 DOCUMENTS = [p for p in files(".md") if ROOT / "docs" in p.parents or p.parent == ROOT]

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+
 from house import CORE, PACKAGE, ROOT, files, name, under
 
 SOURCES = (".c", ".h", ".pyx", ".pxd", ".py", ".pyi")

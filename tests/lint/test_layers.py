@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from house import CORE, INCLUDE, PACKAGE, includes, name, under
 
 # Each folder of the core, and whose headers it may include.

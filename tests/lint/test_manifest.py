@@ -6,8 +6,9 @@ import re
 import sys
 
 import pytest
-from house import ROOT, files
 from packaging.requirements import Requirement
+
+from house import ROOT, files
 
 if sys.version_info >= (3, 11):
     import tomllib
