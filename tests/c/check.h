@@ -16,7 +16,7 @@ typedef struct check_test {
     struct check_test *next;
 } check_test;
 
-static check_test *check_first, **check_last = &check_first;
+static check_test *check_first, **check_last __attribute__((unused)) = &check_first;
 
 #define TEST(name_)                                                             \
     static void name_(void);                                                    \

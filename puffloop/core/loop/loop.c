@@ -30,7 +30,13 @@ void puff__loop_awake(puff_loop *loop) {
 
 static void on_prepare(uv_prepare_t *p) {
     puff_loop *loop = PUFF_CONTAINER_OF(p, puff_loop, prepare);
-    if (uv_backend_timeout(&loop->uv) == 0) return; /* it will only look */
+    /* libuv before 1.45 runs due timers and sleeps on the next event all the same; but what a timer has
+     * done may be what the host waits for. */
+    if (loop->fired) {
+        uv_stop(&loop->uv);
+        return; /* it will only look */
+    }
+    /* uv_backend_timeout() is no help: it says 0 while a watcher is new, and uv_run() sleeps then. */
     loop->slept_at_ns = puff_loop_update_now(loop);
     loop->sleeping = true;
     if (loop->hooks.before_wait) loop->hooks.before_wait(loop->hooks.ctx);
@@ -46,6 +52,7 @@ int puff_loop_turn(puff_loop *loop, bool wait) {
     puff_loop_flush(loop);
     if (!puff_queue_empty(&loop->deferred)) wait = false; /* jobs that jobs deferred */
     /* The prepare handle is only there for turns that may sleep: a NOWAIT turn keeps the lock. */
+    loop->fired = false;
     if (wait) uv_prepare_start(&loop->prepare, on_prepare);
     int alive = uv_run(&loop->uv, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT);
     if (wait) uv_prepare_stop(&loop->prepare);

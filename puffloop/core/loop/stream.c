@@ -166,11 +166,11 @@ static const puff__kind kind = {close_handle};
 static void write_failed(puff_stream *s, int status) {
     if (s->broken) return;
     s->broken = true;
-    if (!s->sending) drop_all(s);
     if (s->state != OPEN)
         close_now(s);
     else if (s->cbs->on_write_error)
-        s->cbs->on_write_error(s, status);
+        s->cbs->on_write_error(s, status); /* puff_stream_queued() still says what was not sent */
+    if (!s->sending) drop_all(s);
 }
 
 /* The queue is empty: do what waited for that. */

@@ -83,6 +83,7 @@ static void fire_due(puff_loop *loop) {
         puff_timer *t = loop->heap[0];
         if (t->deadline_ns > now || t->seq > last_seq) break;
         heap_remove(loop, t);
+        loop->fired = true;
         t->on_fire(t);
     }
 }
