@@ -250,13 +250,17 @@ def _parameter(kind: str, name: str) -> str:
 
 
 def _peek_config(args: list[str]) -> str | None:
-    for i, arg in enumerate(args):
+    flags = iter(args)
+    for arg in flags:
         if arg.startswith("--config="):
             return arg.partition("=")[2]
-        if arg == "--config" and i + 1 < len(args):
-            return args[i + 1]
-        if arg == "--":
-            return None
+        if arg == "--config":
+            return next(flags, None)
+        if args[0] == "run" and arg != "run":
+            if not arg.startswith("--"):
+                return None  # the target: what follows is its own
+            if "=" not in arg:
+                next(flags, None)
     return None
 
 

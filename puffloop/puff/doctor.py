@@ -38,12 +38,14 @@ def examine(settings: config.Config) -> list[Check]:
 
 
 def as_text(report: list[Check]) -> str:
+    """A line for each check."""
     width = max(len(check.what) for check in report)
     rows = (f"{'ok  ' if c.fine else 'FAIL'}  {c.what:<{width}}  {c.detail}" for c in report)
     return "\n".join(rows)
 
 
 def as_json(report: list[Check]) -> str:
+    """A list of objects with the fields of `Check`."""
     return msgspec.json.encode(report).decode()
 
 
@@ -55,6 +57,7 @@ def _try(what: str, look: Callable[[], str]) -> Check:
 
 
 def version() -> str:
+    """Of the installed distribution."""
     try:
         return importlib.metadata.version("puffloop")
     except importlib.metadata.PackageNotFoundError:

@@ -1,5 +1,7 @@
 """The puff.toml that `puff example_config` prints. A test reads it with `puff.config`."""
 
+__all__ = ["TEXT"]
+
 TEXT = """\
 # puff.toml: settings of a Puff program. Everything is optional; examples are commented out.
 # Precedence: flag, environment, .env, this file, default. docs/config.md lists every key.

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,8 @@ class PrivateServer:
         self._where = place.locate(kind, folder)
         self._where.make_folders()
         self._server = Server(servers.spec(self._where, durable=False, remove=[]))
+        # A server ends with the thread that started it (PR_SET_PDEATHSIG): none of a test's own.
+        self._starter = ThreadPoolExecutor(1)
         self._server.lock()
         self._server.init()
         self.url = servers.url(self._where)
@@ -111,7 +114,7 @@ class PrivateServer:
 
     def start(self) -> None:
         if not self.running():
-            self._server.start()
+            self._starter.submit(self._server.start).result()
 
     def stop(self) -> None:
         """As an administrator would: connections are ended, data is saved."""
@@ -125,6 +128,11 @@ class PrivateServer:
         self.stop()
         self.start()
 
+    def close(self) -> None:
+        self.stop()
+        self._starter.shutdown()
+        self._server.unlock()
+
 
 def _private_server(kind: str) -> Iterator[PrivateServer]:
     with embedded.temporary() as folder:
@@ -132,8 +140,7 @@ def _private_server(kind: str) -> Iterator[PrivateServer]:
         try:
             yield server
         finally:
-            server.stop()
-            server._server.unlock()
+            server.close()
 
 
 @pytest.fixture(scope="session")

@@ -281,3 +281,10 @@ def test_every_command_has_a_help_text(puff: Puff) -> None:
         done = puff(command, "--help")
         assert done.returncode == 0
         assert len(done.stdout.splitlines()) >= 5
+
+
+def test_flags_after_the_target_of_run_are_its_own(puff: Puff, tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text("def f(*a):\n    print(a)\n")
+    (tmp_path / "p.toml").touch()
+    done = puff("run", "--config", "p.toml", "m:f", "--config", "mine.toml", "--help")
+    assert (done.returncode, done.stdout) == (0, "('--config', 'mine.toml', '--help')\n")

@@ -1,7 +1,7 @@
 """Settings: a flag, else the environment, else `.env`, else puff.toml, else a default.
 
     >>> puff.config.pool_url("postgres", "default")
-    'postgresql://postgres@/postgres?host=/home/me/app/.puff/postgres.run/s'
+    'postgresql://postgres@/postgres?host=/srv/app/.puff/postgres.run/s'
 
 puff.toml is that of the current folder, or PUFF_CONFIG names it. Nothing is read before the first
 question, and reading changes nothing in the process; the command line calls `Config.activate`.
@@ -24,8 +24,17 @@ from puff.config import dotenv, schema, toml, urls
 from puff.config.urls import mask as mask_url
 from puff.errors import ConfigError
 
-__all__ = ["KINDS", "Config", "ServerConfig", "current", "load", "mask_url", "pool_options"]
-__all__ += ["pool_url", "use"]
+__all__ = [  # noqa: RUF022 - the order of sorted(), for all modules
+    "Config",
+    "KINDS",
+    "ServerConfig",
+    "current",
+    "load",
+    "mask_url",
+    "pool_options",
+    "pool_url",
+    "use",
+]
 
 KINDS = ("postgres", "redis")
 NO_TIMEOUT = 2**64 - 1  # PUFF_PG_NEVER, PUFF_REDIS_NO_TIMEOUT; in puff.toml it is 0

@@ -5,7 +5,7 @@ in this process or another, share it; it stops with the last of them, and keeps 
 
     >>> url = puff.embedded.postgres_url()
     >>> url
-    'postgresql://postgres@/postgres?host=/home/me/app/.puff/postgres.run/s'
+    'postgresql://postgres@/postgres?host=/srv/app/.puff/postgres.run/s'
 
 docs/embedded.md tells the rest. Nothing here needs the native core.
 """
@@ -46,7 +46,7 @@ def redis_url(project: str | os.PathLike[str] | None = None, *, durable: bool = 
 
 def release(project: str | os.PathLike[str] | None = None) -> None:
     """Gives up the project's servers as far as this process holds them up; else its end does."""
-    state = str(lease.project_folder(project).resolve() / ".puff")
+    state = str(place.project_folder(project).resolve() / ".puff")
     with _mutex:
         for key in [k for k in _held if k[1] == state]:
             _held.pop(key).release()
@@ -55,7 +55,7 @@ def release(project: str | os.PathLike[str] | None = None) -> None:
 def stop(project: str | os.PathLike[str] | None = None, *, timeout_s: float = 40) -> bool:
     """Releases, and waits until the servers are gone; False if somebody else uses them."""
     release(project)
-    folder = lease.project_folder(project)
+    folder = place.project_folder(project)
     places = [place.locate(kind, folder) for kind in ("postgres", "redis")]
     return all(lease.wait_until_stopped(where, timeout_s) for where in places)
 
@@ -75,7 +75,7 @@ def temporary() -> Iterator[str]:
 
 
 def _url(kind: str, project: str | os.PathLike[str] | None, durable: bool) -> str:
-    folder = lease.project_folder(project)
+    folder = place.project_folder(project)
     where = place.locate(kind, folder)
     remove = [where.data, where.run] if str(folder) in _temporary else []
     key = (kind, str(where.state))

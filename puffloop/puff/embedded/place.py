@@ -30,7 +30,7 @@ from pathlib import Path
 
 from puff.errors import EmbeddedError
 
-__all__ = ["Place", "User", "can_enter", "locate"]
+__all__ = ["Place", "User", "can_enter", "locate", "project_folder"]
 
 SOCKET_MAX = 103  # bytes of sun_path: 108 with its NUL on Linux, 104 on macOS and the BSDs
 LONGEST_SOCKET = len("/s/.s.PGSQL.5432")
@@ -106,6 +106,14 @@ def locate(kind: str, project: Path) -> Place:
             home = _home_for_root(kind, state, user)
         run = _run_folder(kind, state, home)
     return Place(kind, state, home, run, user)
+
+
+def project_folder(project: str | os.PathLike[str] | None) -> Path:
+    """`project`, else where PUFF_CONFIG lies, else the current folder (where puff.toml is read)."""
+    if project is not None:
+        return Path(project)
+    config = os.environ.get("PUFF_CONFIG")
+    return Path(config).parent if config else Path.cwd()
 
 
 def can_enter(path: Path, user: User) -> bool:

@@ -297,6 +297,9 @@ class Supervisor:
             tell(lease, line)
 
     def _revive(self) -> None:
+        assert self.server.process is not None
+        status = self.server.process.returncode
+        print(f"puff: the server ended with status {status}; starting it again", file=sys.stderr)
         now = time.monotonic()
         self.crashes = [t for t in self.crashes if now - t < RESTART_WINDOW_S] + [now]
         if len(self.crashes) > RESTARTS:
