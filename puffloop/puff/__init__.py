@@ -10,11 +10,19 @@ from typing import Any
 
 # name -> the module that has it
 _WHERE = {
+    "Greenlet": "puff.greenlet",
+    "GreenletExit": "puff.greenlet",
     "Loop": "puff.policy",
     "Policy": "puff.policy",
     "install": "puff.policy",
+    "is_asyncio": "puff.greenlet",
+    "is_greenlet": "puff.greenlet",
+    "join_all": "puff.greenlet",
     "new_event_loop": "puff.policy",
     "run": "puff.policy",
+    "sleep_ms": "puff.greenlet",
+    "spawn": "puff.greenlet",
+    "value_of": "puff._types",
 }
 
 __all__ = sorted(_WHERE)

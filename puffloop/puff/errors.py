@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "AppImportError",
     "AppStartError",
     "ClientDisconnected",
-    "AppImportError",
     "ConfigError",
     "EmbeddedError",
     "ForeignKeyViolation",

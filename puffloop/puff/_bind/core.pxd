@@ -3,7 +3,7 @@
 Not `nogil` where callbacks are: the core calls them with the GIL held (docs/design.md, "A turn").
 """
 
-from libc.stdint cimport int64_t, uint16_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from posix.types cimport pid_t
 
 
@@ -243,3 +243,60 @@ cdef extern from "puff/postgres.h" nogil:
     void puff_pg_query_init(puff_pg_query *q)
     void puff_pg_submit(puff_pg_pool *pool, puff_pg_query *q)
     void puff_pg_query_cancel(puff_pg_query *q)
+
+
+# ---- puff/http.h ---------------------------------------------------------------------------------
+
+cdef extern from "puff/loop.h" nogil:
+    ctypedef struct puff_listener:
+        pass
+    ctypedef struct puff_listener_options:
+        size_t size
+        const char *host
+        uint16_t port
+        const char *unix_path
+        int fd
+        int backlog
+        bint reuse_port
+    int puff_listener_port(puff_listener *l)
+
+cdef extern from "puff/http.h":
+    ctypedef struct puff_http_server:
+        pass
+    ctypedef struct puff_http_host:
+        pass
+    ctypedef struct puff_http_access:
+        pass
+    ctypedef struct puff_http_options:
+        uint32_t max_request_line
+        uint32_t max_head
+        uint32_t max_fields
+        uint32_t max_connections
+        uint32_t max_pipelined
+        uint64_t max_body
+        uint32_t max_drain
+        uint32_t header_timeout_ms
+        uint32_t keep_alive_timeout_ms
+        uint32_t body_timeout_ms
+        uint32_t write_timeout_ms
+        uint32_t min_rate
+        bint server_header
+        bint date_header
+        const char *server_name
+        void (*on_access)(const puff_http_access *a) noexcept
+    ctypedef struct puff_http_stats:
+        uint64_t n_accepted
+        uint64_t n_requests
+        uint64_t n_refused
+        uint32_t n_connections
+        uint32_t n_in_flight
+
+    void puff_http_options_init(puff_http_options *opts)
+    int puff_http_server_open(puff_http_server **out, puff_loop *loop, const puff_http_host *host,
+                              void *data, const puff_http_options *opts, puff_err *err)
+    int puff_http_server_listen(puff_http_server *server, const puff_listener_options *opts,
+                                puff_listener **out, puff_err *err)
+    void puff_http_server_stop(puff_http_server *server, uint64_t timeout_ms,
+                               void (*on_stopped)(puff_http_server *server, void *data) noexcept)
+    void *puff_http_server_data(const puff_http_server *server)
+    puff_http_stats puff_http_server_stats(const puff_http_server *server)

@@ -32,6 +32,7 @@ cdef class LoopBase:
     cdef dict watchers              # fd -> Watcher
     cdef object task_factory        # asyncio's _task_factory
     cdef object fatal               # SystemExit or KeyboardInterrupt of a protocol; ends run_forever()
+    cdef bint private               # a script's own loop: it runs only while its thread waits, so it serves no other
     cdef int pid                    # the process whose kernel objects these are
 
     # Runs fn(arg) from the loop's dispatch, in no particular context; never inside a core callback.

@@ -231,13 +231,15 @@ cdef class LoopBase:
         outer = running()
         global puff_running_loop
         puff_running_loop = <PyObject *>self
-        _running_loops.append(self)
+        if not self.private:
+            _running_loops.append(self)
         return outer
 
     def _leave_run(self, outer):
         global puff_running_loop
         puff_running_loop = NULL if outer is None else <PyObject *>outer
-        _running_loops.remove(self)
+        if not self.private:
+            _running_loops.remove(self)
         if self.core is not NULL:
             puff_loop_flush(self.core)  # asyncio has sent by now what was written
 
@@ -438,6 +440,7 @@ cdef LoopBase of_thread():
     own = getattr(_of_thread, "own", None)
     if own is None or own.loop.is_closed():
         own = _of_thread.own = _OwnLoop()
+        (<LoopBase>own.loop).private = True
     return own.loop
 
 

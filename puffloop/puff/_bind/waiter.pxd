@@ -4,32 +4,43 @@ from puff._bind.loop cimport LoopBase
 
 
 cdef enum WaiterState:
-    W_NEW       # not started
-    W_STARTED   # the core has it
-    W_DONE      # value or error is set
-    W_ABANDONED # nobody waits; the core's answer will be dropped
+    W_NEW        # not started
+    W_STARTED    # the core has it
+    W_DONE       # value or error is set
+    W_ABANDONED  # nobody waits; the core's answer will be dropped
+
+cdef enum World:
+    IN_NONE      # nobody waits yet
+    IN_TASK      # parked: an asyncio.Future
+    IN_GREENLET  # parked: a green.Worker
+    IN_THREAD    # parked: a lock
 
 
 cdef class Waiter:
-    cdef LoopBase loop          # the loop it runs on; set before start()
-    cdef object value           # set when done
-    cdef object error           # an exception instance, or None
-    cdef object parked          # what to wake: a Future, a RawGreenlet, a lock, or None
-    cdef int state
-    cdef int world              # how to wake it
+    cdef LoopBase loop   # the loop it runs on; set before start()
+    cdef object value    # set when done
+    cdef object error    # an exception instance, or None
+    cdef object parked   # what resolve() wakes, or None; see World
+    cdef WaiterState state
+    cdef World world
 
-    # Overrides. Both run on the loop's thread with the GIL.
+    # Overrides. Both run on the loop's thread with the GIL. start() hands the operation to the core and may
+    # resolve at once; it keeps a reference to self until the core's callback has run. abandon() says that
+    # nobody waits any more: the core's callback still comes, once, and resolve() then does nothing.
     cdef int start(self) except -1
     cdef void abandon(self) noexcept
 
     # For the client's trampolines, once each, on the loop's thread with the GIL.
     cdef void resolve(self, object value) noexcept
     cdef void reject(self, object error) noexcept
-    # True while somebody wants the answer: skip building Python objects when False.
+    # False: skip building Python objects for the answer.
     cdef bint wanted(self) noexcept
 
+    cdef int _begin(self, LoopBase loop) except -1
+    cdef void _give_up(self) noexcept
+    cdef void _finish(self) noexcept
+    cdef object _outcome(self)
 
-# Runs the operation in the caller's world: returns the value, or the waiter as an awaitable.
+
+# Runs the operation in the caller's world: returns the value, or the waiter itself as an awaitable.
 cdef object call(Waiter waiter)
-# The loop that a call made here would use, for objects (pools) that are kept per loop.
-cdef LoopBase loop_for_call()

@@ -1,0 +1,25 @@
+"""Pooled greenlets: switching in from the loop's dispatch, parking, throwing. See docs/design.md."""
+
+from puff._bind.loop cimport LoopBase
+
+
+cdef class Worker:
+    cdef LoopBase loop      # borrowed in effect: the loop outlives its pool
+    cdef object raw         # its greenlet; owned
+    cdef object target      # the greenlet to switch to: raw, or one that user code made inside it
+    cdef object hub         # the greenlet that switched in last
+    cdef object job         # what it runs now: a callable without arguments, or None when idle
+    cdef object context     # for the job that is about to begin
+    cdef object token       # what it is parked for; None while it runs or is idle
+    cdef object fatal       # SystemExit or KeyboardInterrupt of its job, for the loop
+
+
+# The worker that runs in this thread now, or None.
+cdef Worker current()
+# Leaves the current worker until resume(worker, token); raises what throw_into() brings.
+cdef int park(Worker worker, object token) except -1
+# Both from the loop's dispatch only, and without effect unless the worker is parked for this token.
+cdef int resume(Worker worker, object token) except -1
+cdef int throw_into(Worker worker, object token, object exc) except -1
+# Runs job() on a pooled worker, in the given contextvars context; returns when it parks or ends.
+cdef int run_job(LoopBase loop, object job, object context) except -1
