@@ -28,9 +28,7 @@ extern const uint8_t puff__h1_class[256];
 static inline bool puff__h1_is(char c, int class) {
     return (puff__h1_class[(uint8_t)c] & class) != 0;
 }
-static inline bool puff__h1_is_token(char c) {
-    return puff__h1_lower[(uint8_t)c] != 0;
-}
+static inline bool puff__h1_is_token(char c) { return puff__h1_lower[(uint8_t)c] != 0; }
 
 static inline const char *puff__h1_skip_token(const char *p, const char *end) {
     while (p < end && puff__h1_is_token(*p)) p++;

@@ -64,66 +64,54 @@ static int step_size(puff_h1_chunked *d, char c) {
 static int step_extension(puff_h1_chunked *d, char c) {
     if (++d->overhead > PUFF_H1_MAX_EXTENSIONS) return BAD;
     switch ((enum state)d->state) {
-        case EXT_NAME_1:
-            return puff__h1_is_token(c) ? EXT_NAME : BAD;
-        case EXT_NAME:
-            if (puff__h1_is_token(c)) return EXT_NAME;
-            return c == '=' ? EXT_VALUE_1 : c == ';' ? EXT_NAME_1 : c == '\r' ? SIZE_LF : BAD;
-        case EXT_VALUE_1:
-            return c == '"' ? EXT_QUOTED : puff__h1_is_token(c) ? EXT_VALUE : BAD;
-        case EXT_VALUE:
-            if (puff__h1_is_token(c)) return EXT_VALUE;
-            return c == ';' ? EXT_NAME_1 : c == '\r' ? SIZE_LF : BAD;
-        case EXT_QUOTED:
-            if (!puff__h1_is(c, PUFF__H1_VALUE)) return BAD;
-            return c == '"' ? EXT_QUOTED_END : c == '\\' ? EXT_ESCAPE : EXT_QUOTED;
-        case EXT_ESCAPE:
-            return puff__h1_is(c, PUFF__H1_VALUE) ? EXT_QUOTED : BAD;
-        default:
-            return c == ';' ? EXT_NAME_1 : c == '\r' ? SIZE_LF : BAD;
+    case EXT_NAME_1: return puff__h1_is_token(c) ? EXT_NAME : BAD;
+    case EXT_NAME:
+        if (puff__h1_is_token(c)) return EXT_NAME;
+        return c == '=' ? EXT_VALUE_1 : c == ';' ? EXT_NAME_1 : c == '\r' ? SIZE_LF : BAD;
+    case EXT_VALUE_1: return c == '"' ? EXT_QUOTED : puff__h1_is_token(c) ? EXT_VALUE : BAD;
+    case EXT_VALUE:
+        if (puff__h1_is_token(c)) return EXT_VALUE;
+        return c == ';' ? EXT_NAME_1 : c == '\r' ? SIZE_LF : BAD;
+    case EXT_QUOTED:
+        if (!puff__h1_is(c, PUFF__H1_VALUE)) return BAD;
+        return c == '"' ? EXT_QUOTED_END : c == '\\' ? EXT_ESCAPE : EXT_QUOTED;
+    case EXT_ESCAPE: return puff__h1_is(c, PUFF__H1_VALUE) ? EXT_QUOTED : BAD;
+    default: return c == ';' ? EXT_NAME_1 : c == '\r' ? SIZE_LF : BAD;
     }
 }
 
 static int step_trailer(puff_h1_chunked *d, char c) {
     if (++d->overhead > PUFF_H1_MAX_TRAILERS) return TOO_LARGE;
     switch ((enum state)d->state) {
-        case TRAILER:
-            if (c == '\r') return END_LF;
-            if (!puff__h1_is_token(c)) return BAD;
-            return ++d->n_trailers > PUFF_H1_MAX_TRAILER_FIELDS ? TOO_LARGE : TRAILER_NAME;
-        case TRAILER_NAME:
-            return puff__h1_is_token(c) ? TRAILER_NAME : c == ':' ? TRAILER_VALUE : BAD;
-        case TRAILER_VALUE:
-            if (c == '\r') return TRAILER_LF;
-            return puff__h1_is(c, PUFF__H1_VALUE) ? TRAILER_VALUE : BAD;
-        default:
-            return c == '\n' ? TRAILER : BAD;
+    case TRAILER:
+        if (c == '\r') return END_LF;
+        if (!puff__h1_is_token(c)) return BAD;
+        return ++d->n_trailers > PUFF_H1_MAX_TRAILER_FIELDS ? TOO_LARGE : TRAILER_NAME;
+    case TRAILER_NAME: return puff__h1_is_token(c) ? TRAILER_NAME : c == ':' ? TRAILER_VALUE : BAD;
+    case TRAILER_VALUE:
+        if (c == '\r') return TRAILER_LF;
+        return puff__h1_is(c, PUFF__H1_VALUE) ? TRAILER_VALUE : BAD;
+    default: return c == '\n' ? TRAILER : BAD;
     }
 }
 
 static int step(puff_h1_chunked *d, char c) {
     switch ((enum state)d->state) {
-        case SIZE:
-            return step_size(d, c);
-        case SIZE_LF:
-            d->n_digits = 0;
-            if (c != '\n') return BAD;
+    case SIZE: return step_size(d, c);
+    case SIZE_LF:
+        d->n_digits = 0;
+        if (c != '\n') return BAD;
         if (d->left) return DATA;
         d->overhead = 0; /* from here on of trailers */
         return TRAILER;
-        case DATA_CR:
-            return c == '\r' ? DATA_LF : BAD;
-        case DATA_LF:
-            return c == '\n' ? SIZE : BAD;
-        case TRAILER:
-        case TRAILER_NAME:
-        case TRAILER_VALUE:
-        case TRAILER_LF:
-            return step_trailer(d, c);
-        case END_LF:
-            return c == '\n' ? DONE : BAD;
-        default:
-            return step_extension(d, c);
+    case DATA_CR: return c == '\r' ? DATA_LF : BAD;
+    case DATA_LF: return c == '\n' ? SIZE : BAD;
+    case TRAILER:
+    case TRAILER_NAME:
+    case TRAILER_VALUE:
+    case TRAILER_LF: return step_trailer(d, c);
+    case END_LF: return c == '\n' ? DONE : BAD;
+    default: return step_extension(d, c);
     }
 }
 

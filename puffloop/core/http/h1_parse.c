@@ -59,13 +59,9 @@ static puff_h1_slice slice(const char *buf, const char *from, const char *to) {
     return (puff_h1_slice){(uint32_t)(from - buf), (uint32_t)(to - from)};
 }
 
-static puff_str text(const char *buf, puff_h1_slice s) {
-    return (puff_str){buf + s.at, s.len};
-}
+static puff_str text(const char *buf, puff_h1_slice s) { return (puff_str){buf + s.at, s.len}; }
 
-static bool is_ows(char c) {
-    return c == ' ' || c == '\t';
-}
+static bool is_ows(char c) { return c == ' ' || c == '\t'; }
 
 /* ---- request line -------------------------------------------------------------------------- */
 
@@ -198,18 +194,12 @@ static int read_expect(puff_h1_parser *p, puff_str value) {
 /* The few fields that frame the message or the connection. */
 static int read_known(puff_h1_parser *p, const char *buf, const puff_h1_field *f) {
     switch (f->id) {
-        case PUFF_HTTP_FIELD_HOST:
-            return read_host(p, buf, f->value);
-        case PUFF_HTTP_FIELD_CONTENT_LENGTH:
-            return read_content_length(p, text(buf, f->value));
-        case PUFF_HTTP_FIELD_TRANSFER_ENCODING:
-            return read_transfer_encoding(p, text(buf, f->value));
-        case PUFF_HTTP_FIELD_CONNECTION:
-            return read_connection(p, text(buf, f->value));
-        case PUFF_HTTP_FIELD_EXPECT:
-            return read_expect(p, text(buf, f->value));
-        default:
-            return LINE_OK;
+    case PUFF_HTTP_FIELD_HOST: return read_host(p, buf, f->value);
+    case PUFF_HTTP_FIELD_CONTENT_LENGTH: return read_content_length(p, text(buf, f->value));
+    case PUFF_HTTP_FIELD_TRANSFER_ENCODING: return read_transfer_encoding(p, text(buf, f->value));
+    case PUFF_HTTP_FIELD_CONNECTION: return read_connection(p, text(buf, f->value));
+    case PUFF_HTTP_FIELD_EXPECT: return read_expect(p, text(buf, f->value));
+    default: return LINE_OK;
     }
 }
 

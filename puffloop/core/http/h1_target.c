@@ -7,9 +7,7 @@
 
 #include "http/h1_chars.h"
 
-static bool is_digit(char c) {
-    return c >= '0' && c <= '9';
-}
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 /* *DIGIT, at most 65535 */
 static bool port_valid(const char *p, const char *end) {

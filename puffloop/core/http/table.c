@@ -48,9 +48,7 @@ static const uint8_t first_of_len[] = {
 #undef F
 enum { MAX_LEN = sizeof first_of_len - 2 };
 
-puff_str puff_http_field_name(enum puff_http_field_id id) {
-    return fields[id];
-}
+puff_str puff_http_field_name(enum puff_http_field_id id) { return fields[id]; }
 
 /* A handful of candidates per length, told apart by their last byte nearly always. */
 enum puff_http_field_id puff_http_field_id_of(puff_str name) {
@@ -62,13 +60,10 @@ enum puff_http_field_id puff_http_field_id_of(puff_str name) {
     return PUFF_HTTP_FIELD_OTHER;
 }
 
-puff_str puff_http_method_name(enum puff_http_method m) {
-    return methods[m];
-}
+puff_str puff_http_method_name(enum puff_http_method m) { return methods[m]; }
 
 #define S(status, phrase) \
-    case status:          \
-        return PUFF_STR(phrase)
+    case status: return PUFF_STR(phrase)
 
 puff_str puff_http_status_text(int status) {
     switch (status) {

@@ -26,9 +26,7 @@ static inline void guard_deinit(guard *g) {
     munmap(g->base, (size_t)(g->end - g->base) + (size_t)sysconf(_SC_PAGESIZE));
 }
 
-static inline char *guard_data(const guard *g) {
-    return g->end - g->len;
-}
+static inline char *guard_data(const guard *g) { return g->end - g->len; }
 
 /* Appends, moving what is there: parsers hold offsets, not pointers, across calls. */
 static inline void guard_append(guard *g, const char *data, size_t n) {

@@ -16,9 +16,7 @@ static char *put(char *o, const char *s, size_t n) {
     memcpy(o, s, n);
     return o + n;
 }
-static char *puts_(char *o, const char *s) {
-    return put(o, s, strlen(s));
-}
+static char *puts_(char *o, const char *s) { return put(o, s, strlen(s)); }
 static char *put_slice(char *o, const char *buf, puff_h1_slice s) {
     return put(o, buf + s.at, s.len);
 }
@@ -77,9 +75,7 @@ static void expect_bytes(const char *in, size_t len, const char *want) {
     }
 }
 
-static void expect(const char *in, const char *want) {
-    expect_bytes(in, strlen(in), want);
-}
+static void expect(const char *in, const char *want) { expect_bytes(in, strlen(in), want); }
 
 #define H "Host: h\r\n"
 #define GET "GET / HTTP/1.1\r\n" H
