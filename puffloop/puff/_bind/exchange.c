@@ -1,0 +1,397 @@
+/* exchange.c - see exchange.h. The messages are those of the ASGI HTTP specification 2.5.
+ *
+ * send() works when it is called, not when it is awaited: what it returns is only the wait for the
+ * queue to fall. A message is looked at whole before any of it reaches the core, so one that is wrong
+ * changes nothing.
+ */
+#include "exchange.h"
+
+#include "fields.h"
+#include "freelist.h"
+
+enum { QUEUE_HIGH = 64 * 1024 }; /* a peer that reads nothing holds this much of a response, no more */
+
+static PyObject *client_disconnected; /* owned: puff.errors.ClientDisconnected */
+static PyObject *msg_end, *msg_disconnect; /* owned: what most calls of receive() return a copy of */
+static PyObject *key_type, *key_body, *key_more_body, *key_status, *key_headers, *key_trailers,
+    *key_more_trailers, *key_links, *type_start, *type_body, *type_trailers, *type_hint;
+
+/* ---- receive --------------------------------------------------------------------------------- */
+
+static PyObject *body_message(puff_http_request *req, puff_str bytes, bool more) {
+    PyObject *msg = PyDict_Copy(msg_end);
+    if (!msg || (bytes.len == 0 && !more)) return msg;
+    PyObject *body = PyBytes_FromStringAndSize(bytes.ptr, (Py_ssize_t)bytes.len);
+    if (!body || PyDict_SetItem(msg, key_body, body) < 0 ||
+        (more && PyDict_SetItem(msg, key_more_body, Py_True) < 0))
+        Py_CLEAR(msg);
+    Py_XDECREF(body);
+    if (msg) puff_http_request_consume(req, bytes.len);
+    return msg;
+}
+
+static PyObject *poll_receive(puff_exchange *ex) {
+    if (!ex->req || puff_http_response_complete(ex->req)) return PyDict_Copy(msg_disconnect);
+    if (ex->body_ended)
+        return puff_http_request_disconnected(ex->req) ? PyDict_Copy(msg_disconnect) : NULL;
+    puff_str bytes = {0};
+    switch (puff_http_request_read(ex->req, &bytes)) {
+    case PUFF_HTTP_BODY_MORE:
+        return bytes.len ? body_message(ex->req, bytes, true) : NULL;
+    case PUFF_HTTP_BODY_END: {
+        PyObject *msg = body_message(ex->req, bytes, false);
+        ex->body_ended = msg != NULL;
+        return msg;
+    }
+    case PUFF_HTTP_BODY_GONE:
+        break;
+    }
+    return PyDict_Copy(msg_disconnect);
+}
+
+/* ---- send ------------------------------------------------------------------------------------ */
+
+static int raise_disconnected(void) {
+    PyErr_SetString(client_disconnected, "the client has disconnected");
+    return -1;
+}
+
+static int raise_late(void) {
+    PyErr_SetString(PyExc_RuntimeError, "send() after the response was complete");
+    return -1;
+}
+
+/* Makes an exception of what the core answered. */
+static int raise_http(int rc) {
+    switch (rc) {
+    case PUFF_ECLOSED:
+        return raise_disconnected();
+    case PUFF_ENOMEM:
+        PyErr_NoMemory();
+        break;
+    case PUFF_HTTP_EFIELD:
+        PyErr_SetString(PyExc_ValueError, "a header name is no token, or a header value has a control "
+                                          "character");
+        break;
+    case PUFF_HTTP_ESTATUS:
+        PyErr_SetString(PyExc_ValueError, "a response's status is from 200 to 599");
+        break;
+    case PUFF_HTTP_ELENGTH:
+        PyErr_SetString(PyExc_RuntimeError, "content-length is none, or more body than it says");
+        break;
+    default:
+        PyErr_SetString(PyExc_RuntimeError, "not the time for this message");
+    }
+    return -1;
+}
+
+/* message[key], borrowed; NULL: not there, or an exception. */
+static PyObject *peek(PyObject *message, PyObject *key) {
+    return PyDict_GetItemWithError(message, key);
+}
+
+/* The truth of message[key]; 0 when it is not there, -1 failed. */
+static int peek_flag(PyObject *message, PyObject *key) {
+    PyObject *value = peek(message, key);
+    if (!value) return PyErr_Occurred() ? -1 : 0;
+    return PyObject_IsTrue(value);
+}
+
+static int peek_status(PyObject *message) {
+    PyObject *value = peek(message, key_status);
+    if (value && PyLong_Check(value)) {
+        int overflow;
+        long status = PyLong_AsLongAndOverflow(value, &overflow);
+        return overflow || status < 0 || status > 999 ? 0 : (int)status;
+    }
+    if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_TypeError, "http.response.start needs a status that is an int");
+    return -1;
+}
+
+static int send_start(puff_exchange *ex, PyObject *message) {
+    if (puff_http_response_started(ex->req)) {
+        PyErr_SetString(PyExc_RuntimeError, "http.response.start was sent already");
+        return -1;
+    }
+    int status = peek_status(message);
+    int trailers = status < 0 ? -1 : peek_flag(message, key_trailers);
+    if (trailers < 0) return -1;
+    PyObject *headers = peek(message, key_headers);
+    if (!headers && PyErr_Occurred()) return -1;
+    puff_fields fields;
+    if (puff_fields_take(&fields, headers) < 0) return -1;
+    int rc = puff_http_response_start(ex->req, status, fields.items, fields.n);
+    puff_fields_drop(&fields);
+    if (rc < 0) return raise_http(rc);
+    ex->trailers = trailers;
+    return 0;
+}
+
+static void on_release(void *arg) { Py_DECREF((PyObject *)arg); }
+
+/* bytes go by reference, anything else with a buffer as a copy. */
+static int send_bytes(puff_exchange *ex, PyObject *body, bool more) {
+    if (PyBytes_CheckExact(body)) {
+        Py_INCREF(body);
+        int rc = puff_http_response_body(ex->req, PyBytes_AS_STRING(body),
+                                         (size_t)PyBytes_GET_SIZE(body), more, on_release, body);
+        if (rc < 0) Py_DECREF(body);
+        return rc < 0 ? raise_http(rc) : 0;
+    }
+    Py_buffer view;
+    if (PyUnicode_Check(body) || PyObject_GetBuffer(body, &view, PyBUF_SIMPLE) < 0) {
+        PyErr_Format(PyExc_TypeError, "http.response.body needs a body of bytes, not %.200s",
+                     Py_TYPE(body)->tp_name);
+        return -1;
+    }
+    int rc = puff_http_response_body(ex->req, view.buf, (size_t)view.len, more, NULL, NULL);
+    PyBuffer_Release(&view);
+    return rc < 0 ? raise_http(rc) : 0;
+}
+
+static int send_body(puff_exchange *ex, PyObject *message) {
+    if (!puff_http_response_started(ex->req) || ex->body_sent) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        ex->body_sent ? "http.response.body after the last of the body"
+                                      : "http.response.body before http.response.start");
+        return -1;
+    }
+    int more = peek_flag(message, key_more_body);
+    if (more < 0) return -1;
+    PyObject *body = peek(message, key_body);
+    if (!body && PyErr_Occurred()) return -1;
+    if (body) {
+        if (send_bytes(ex, body, more || ex->trailers) < 0) return -1;
+    } else {
+        int rc = puff_http_response_body(ex->req, "", 0, more || ex->trailers, NULL, NULL);
+        if (rc < 0) return raise_http(rc);
+    }
+    ex->body_sent = !more;
+    return 0;
+}
+
+static int send_trailers(puff_exchange *ex, PyObject *message) {
+    if (!ex->trailers || !ex->body_sent) {
+        PyErr_SetString(PyExc_RuntimeError, "http.response.trailers before the end of the body, or "
+                                            "without trailers=True in http.response.start");
+        return -1;
+    }
+    int more = peek_flag(message, key_more_trailers);
+    if (more < 0) return -1;
+    if (more) {
+        PyErr_SetString(PyExc_NotImplementedError, "send all trailers in one message");
+        return -1;
+    }
+    PyObject *headers = peek(message, key_headers);
+    if (!headers && PyErr_Occurred()) return -1;
+    puff_fields fields;
+    if (puff_fields_take(&fields, headers) < 0) return -1;
+    int rc = puff_http_response_trailers(ex->req, fields.items, fields.n);
+    puff_fields_drop(&fields);
+    return rc < 0 ? raise_http(rc) : 0;
+}
+
+static int send_hint(puff_exchange *ex, PyObject *message) {
+    PyObject *links = peek(message, key_links);
+    if (!links && PyErr_Occurred()) return -1;
+    puff_fields fields;
+    if (puff_fields_take_links(&fields, links) < 0) return -1;
+    int rc = puff_http_response_informational(ex->req, 103, fields.items, fields.n);
+    puff_fields_drop(&fields);
+    return rc < 0 ? raise_http(rc) : 0;
+}
+
+static bool is(PyObject *type, PyObject *name) {
+    return type == name || (PyUnicode_Check(type) && PyUnicode_Compare(type, name) == 0);
+}
+
+static int send_message(puff_exchange *ex, PyObject *message) {
+    if (!PyDict_Check(message)) {
+        PyErr_Format(PyExc_TypeError, "an ASGI message is a dict, not %.200s",
+                     Py_TYPE(message)->tp_name);
+        return -1;
+    }
+    if (!ex->req) return ex->completed ? raise_late() : raise_disconnected();
+    if (puff_http_response_complete(ex->req)) return raise_late();
+    PyObject *type = peek(message, key_type);
+    if (!type) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_KeyError, "type");
+        return -1;
+    }
+    if (is(type, type_body)) return send_body(ex, message);
+    if (is(type, type_start)) return send_start(ex, message);
+    if (is(type, type_trailers)) return send_trailers(ex, message);
+    if (is(type, type_hint)) return send_hint(ex, message);
+    PyErr_Format(PyExc_RuntimeError, "%R is no message that can be sent for an HTTP request", type);
+    return -1;
+}
+
+static PyObject *poll_drain(puff_exchange *ex) {
+    if (!ex->req) {
+        if (!ex->completed) raise_disconnected();
+    } else if (puff_http_response_queued(ex->req) > QUEUE_HIGH) {
+        return NULL;
+    }
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
+PyObject *puff_exchange_poll(puff_exchange *ex, enum puff_wait_kind kind) {
+    return kind == PUFF_WAIT_RECEIVE ? poll_receive(ex) : poll_drain(ex);
+}
+
+/* ---- the callables --------------------------------------------------------------------------- */
+
+typedef struct channel {
+    PyObject_HEAD
+    vectorcallfunc call;
+    puff_exchange *exchange; /* owned */
+} channel;
+
+static puff_freelist channel_freelist; /* of both types: they have one shape */
+
+static bool takes(const char *name, Py_ssize_t n, Py_ssize_t wanted, PyObject *kwnames) {
+    if (n == wanted && !kwnames) return true;
+    PyErr_Format(PyExc_TypeError, "%s() takes %zd positional argument(s), no more and no others", name,
+                 wanted);
+    return false;
+}
+
+static PyObject *receive_call(PyObject *self, PyObject *const *args, size_t n, PyObject *kwnames) {
+    if (!takes("receive", PyVectorcall_NARGS(n), 0, kwnames)) return NULL;
+    return puff_wait_new(((channel *)self)->exchange, PUFF_WAIT_RECEIVE);
+}
+
+static PyObject *send_call(PyObject *self, PyObject *const *args, size_t n, PyObject *kwnames) {
+    puff_exchange *ex = ((channel *)self)->exchange;
+    if (!takes("send", PyVectorcall_NARGS(n), 1, kwnames) || send_message(ex, args[0]) < 0)
+        return NULL;
+    if (ex->req && !puff_http_response_complete(ex->req) &&
+        puff_http_response_queued(ex->req) > QUEUE_HIGH)
+        return puff_wait_new(ex, PUFF_WAIT_DRAIN);
+    return Py_NewRef(puff_ready);
+}
+
+static void channel_dealloc(PyObject *self) {
+    Py_CLEAR(((channel *)self)->exchange);
+    puff_freelist_free(&channel_freelist, self);
+}
+
+static PyTypeObject receive_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.http.Receive",
+    .tp_basicsize = sizeof(channel),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_vectorcall_offset = offsetof(channel, call),
+    .tp_call = PyVectorcall_Call,
+    .tp_dealloc = channel_dealloc,
+};
+static PyTypeObject send_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.http.Send",
+    .tp_basicsize = sizeof(channel),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_vectorcall_offset = offsetof(channel, call),
+    .tp_call = PyVectorcall_Call,
+    .tp_dealloc = channel_dealloc,
+};
+
+static PyObject *channel_new(PyTypeObject *type, vectorcallfunc call, puff_exchange *ex) {
+    channel *c = puff_freelist_new(&channel_freelist, type);
+    if (!c) return NULL;
+    c->call = call;
+    c->exchange = (puff_exchange *)Py_NewRef((PyObject *)ex);
+    return (PyObject *)c;
+}
+
+PyObject *puff_exchange_receiver(puff_exchange *ex) {
+    return channel_new(&receive_type, receive_call, ex);
+}
+PyObject *puff_exchange_sender(puff_exchange *ex) { return channel_new(&send_type, send_call, ex); }
+
+/* ---- the exchange ---------------------------------------------------------------------------- */
+
+static puff_freelist exchange_freelist;
+
+static void exchange_dealloc(PyObject *self) { puff_freelist_free(&exchange_freelist, self); }
+
+static PyTypeObject exchange_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.http.Exchange",
+    .tp_basicsize = sizeof(puff_exchange),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_dealloc = exchange_dealloc,
+};
+
+puff_exchange *puff_exchange_new(puff_asgi *asgi, puff_http_request *req) {
+    puff_exchange *ex = puff_freelist_new(&exchange_freelist, &exchange_type);
+    if (!ex) return NULL;
+    ex->req = req;
+    ex->asgi = asgi;
+    puff_queue_init(&ex->waits);
+    ex->body_ended = ex->trailers = ex->body_sent = ex->completed = false;
+    return ex;
+}
+
+void puff_exchange_done(puff_exchange *ex) {
+    ex->completed = puff_http_response_complete(ex->req);
+    ex->req = NULL;
+    ex->asgi = NULL;
+    if (!puff_queue_empty(&ex->waits))
+        puff_wait_wake(&ex->waits, PUFF_WAIT_RECEIVE | PUFF_WAIT_DRAIN);
+}
+
+/* NULL: nothing, or nothing but that the client has gone, of which send() and receive() have told. */
+static const char *what_is_wrong(puff_exchange *ex, PyObject *exc) {
+    bool gone = !ex->req || puff_http_request_disconnected(ex->req);
+    if (exc)
+        return gone && PyErr_GivenExceptionMatches(exc, client_disconnected)
+                   ? NULL
+                   : "the app raised an exception";
+    if (gone || puff_http_response_complete(ex->req)) return NULL;
+    return puff_http_response_started(ex->req) ? "the app ended before its response was complete"
+                                               : "the app ended without a response";
+}
+
+void puff_exchange_app_ended(puff_exchange *ex, PyObject *exc) {
+    const char *sentence = what_is_wrong(ex, exc);
+    if (sentence && ex->asgi) puff_asgi_report(ex->asgi, ex->req, sentence, exc);
+    if (!ex->req || puff_http_response_complete(ex->req)) return;
+    if (puff_http_response_started(ex->req) || puff_http_response_simple(ex->req, 500, NULL) < 0)
+        puff_http_response_abort(ex->req);
+}
+
+/* ---- init ------------------------------------------------------------------------------------ */
+
+static int init_names(void) {
+    const struct {
+        PyObject **to;
+        const char *text;
+    } names[] = {
+        {&key_type, "type"},
+        {&key_body, "body"},
+        {&key_more_body, "more_body"},
+        {&key_status, "status"},
+        {&key_headers, "headers"},
+        {&key_trailers, "trailers"},
+        {&key_more_trailers, "more_trailers"},
+        {&key_links, "links"},
+        {&type_start, "http.response.start"},
+        {&type_body, "http.response.body"},
+        {&type_trailers, "http.response.trailers"},
+        {&type_hint, "http.response.early_hint"},
+    };
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (!(*names[i].to = PyUnicode_InternFromString(names[i].text))) return -1;
+    return 0;
+}
+
+int puff_exchange_init(void) {
+    if (init_names() < 0 || PyType_Ready(&receive_type) < 0 || PyType_Ready(&send_type) < 0 ||
+        PyType_Ready(&exchange_type) < 0)
+        return -1;
+    msg_end = Py_BuildValue("{s:s,s:y,O:O}", "type", "http.request", "body", "", key_more_body,
+                            Py_False);
+    msg_disconnect = Py_BuildValue("{s:s}", "type", "http.disconnect");
+    PyObject *errors = PyImport_ImportModule("puff.errors");
+    client_disconnected = errors ? PyObject_GetAttrString(errors, "ClientDisconnected") : NULL;
+    Py_XDECREF(errors);
+    return msg_end && msg_disconnect && client_disconnected ? 0 : -1;
+}
