@@ -229,7 +229,7 @@ def _server_option(name: str) -> click.Option:
 def _pool_options(settings: _Settings) -> list[click.Parameter]:
     return [
         click.Option(
-            [f"--{name}-{kind}-url", _parameter(kind, name)],
+            [f"--{config.flag_of(kind, name)}", _parameter(kind, name)],
             metavar="URL",
             help=f"The {kind} of pool {name!r}. [{config.variable_of(kind, name)}]",
         )
@@ -241,7 +241,7 @@ def _pool_names(settings: _Settings, flags: dict[str, Any]) -> dict[str, Any]:
     """click's parameter names back to the names that config knows overrides by."""
     flags.pop("config_path", None)
     for kind, name in settings.pools():
-        flags[f"{name}-{kind}-url"] = flags.pop(_parameter(kind, name), None)
+        flags[config.flag_of(kind, name)] = flags.pop(_parameter(kind, name), None)
     return flags
 
 

@@ -95,9 +95,9 @@ def test_serve_defaults(serve: Callable[..., config.ServerConfig]) -> None:
 
 
 def test_each_pool_has_its_flag(serve: Callable[..., config.ServerConfig]) -> None:
-    Path("puff.toml").write_text('asgi = "a:b"\n[[postgres]]\nname = "audit-log"\n')
+    Path("puff.toml").write_text('asgi = "a:b"\n[[postgres]]\nname = "Audit_log"\n')
     serve("--audit-log-postgres-url", "postgresql://audit", "--default-redis-url", "redis://r")
-    assert config.pool_url("postgres", "audit-log") == "postgresql://audit"
+    assert config.pool_url("postgres", "Audit_log") == "postgresql://audit"
     assert config.pool_url("redis", "default") == "redis://r"
 
 

@@ -89,7 +89,7 @@ class Config:
     def given_url(self, kind: str, name: str) -> tuple[str, str] | None:
         """(url, where it was found); None leaves the embedded default."""
         pool = self._pool(kind, name)
-        flag, variable = f"{name}-{kind}-url", variable_of(kind, name)
+        flag, variable = flag_of(kind, name), variable_of(kind, name)
         if self.overrides.get(flag):
             return str(self.overrides[flag]), f"--{flag}"
         found = self.variable(variable)
@@ -170,6 +170,11 @@ class Config:
         raise ConfigError(
             'nothing to serve: puff serve --asgi module:app, or asgi = "module:app" in puff.toml'
         )
+
+
+def flag_of(kind: str, name: str) -> str:
+    """audit-postgres-url, which is also its name in `Config.overrides`."""
+    return f"{name}-{kind}-url".lower().replace("_", "-")
 
 
 def variable_of(kind: str, name: str) -> str:

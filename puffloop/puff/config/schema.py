@@ -54,7 +54,7 @@ class Server(Struct, forbid_unknown_fields=True):
 
 # The help of `puff serve`; a default that C has is told in docs/config.md.
 HELP = {
-    "bind": "HOST:PORT, [IPV6]:PORT or unix:PATH to listen on; port 0 takes a free one.",
+    "bind": "HOST:PORT, [IPV6]:PORT or unix:PATH, several with commas; port 0 takes a free one.",
     "reuse_port": "Share the port with other processes (SO_REUSEPORT).",
     "workers": "Processes that serve.",
     "access_log": "Write a line for each request.",
