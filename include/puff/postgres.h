@@ -70,7 +70,8 @@ typedef enum puff_pg_kind {
 typedef struct puff_pg_type {
     uint32_t oid;
     uint32_t array_oid; /* the type whose elements are this one; 0: none */
-    uint32_t elem_oid;  /* of an array its element, of a range its subtype, of a multirange its range */
+    uint32_t
+        elem_oid; /* of an array its element, of a range its subtype, of a multirange its range */
     puff_pg_kind kind;
     const char *name;
 } puff_pg_type;
@@ -129,7 +130,8 @@ PUFF_API int puff_pg_params_null(puff_pg_params *p, int i);
 /* Borrowed until the query's on_done. */
 PUFF_API int puff_pg_params_ref(puff_pg_params *p, int i, const void *data, size_t len, int format);
 /* A copy. */
-PUFF_API int puff_pg_params_copy(puff_pg_params *p, int i, const void *data, size_t len, int format);
+PUFF_API int puff_pg_params_copy(puff_pg_params *p, int i, const void *data, size_t len,
+                                 int format);
 /* Room for len bytes that the caller fills before its callback returns; NULL: one of the above. */
 PUFF_API char *puff_pg_params_reserve(puff_pg_params *p, int i, size_t len, int format);
 /* Binary, in network order. */
@@ -197,13 +199,13 @@ typedef struct puff_pg_pool puff_pg_pool;
 
 /* 0 (or NULL) takes the default in every field. */
 typedef struct puff_pg_pool_options {
-    size_t size;              /* sizeof(puff_pg_pool_options) */
-    const char *dsn;          /* URI or keywords, as libpq takes them; NULL: libpq's environment */
-    int n_lanes_min;          /* 1: kept open, and reconnected, once the pool has been used */
-    int n_lanes_max;          /* 4: opened one by one when the others are busy */
-    int max_depth;            /* 64 queries on their way on one lane: bounds what its loss can lose */
-    int max_waiting;          /* 10000 queries without a lane: a stalled database must not eat memory */
-    int statement_cache_size; /* 256 SQL texts; -1: none is kept */
+    size_t size;     /* sizeof(puff_pg_pool_options) */
+    const char *dsn; /* URI or keywords, as libpq takes them; NULL: libpq's environment */
+    int n_lanes_min; /* 1: kept open, and reconnected, once the pool has been used */
+    int n_lanes_max; /* 4: opened one by one when the others are busy */
+    int max_depth;   /* 64 queries on their way on one lane: bounds what its loss can lose */
+    int max_waiting; /* 10000 queries without a lane: a stalled database must not eat memory */
+    int statement_cache_size;    /* 256 SQL texts; -1: none is kept */
     uint64_t connect_timeout_ms; /* 10000, also for name resolution and authentication */
     uint64_t queue_timeout_ms;   /* 30000 from submit until it is written */
     uint64_t query_timeout_ms;   /* none: from submit until the answer */
@@ -227,12 +229,12 @@ PUFF_API void puff_pg_pool_close(puff_pg_pool *pool, uint64_t drain_ms, void (*o
                                  void *arg);
 
 typedef struct puff_pg_pool_stats {
-    int n_lanes;       /* connected */
-    int n_idle;        /* of these, with nothing on its way */
+    int n_lanes; /* connected */
+    int n_idle;  /* of these, with nothing on its way */
     int n_connecting;
-    int n_waiting;     /* queries without a lane */
-    int n_in_flight;   /* queries written and not answered, abandoned ones too */
-    int n_statements;  /* in the cache */
+    int n_waiting;    /* queries without a lane */
+    int n_in_flight;  /* queries written and not answered, abandoned ones too */
+    int n_statements; /* in the cache */
     uint64_t n_queries, n_errors, n_timeouts, n_canceled, n_retries; /* since the pool was made */
     uint64_t n_connects, n_connect_failures, n_lanes_lost;
     uint64_t n_prepares, n_flushes, n_cancel_requests;
@@ -257,11 +259,12 @@ typedef void (*puff_pg_query_cb)(puff_pg_query *q, puff_pg_result *res, const pu
 
 /* Your storage: zero it (puff_pg_query_init), set the first part, submit it, keep it until on_done. */
 struct puff_pg_query {
-    const char *sql; /* borrowed until on_done; a NUL follows; one statement, parameters are $1, $2 */
+    const char
+        *sql; /* borrowed until on_done; a NUL follows; one statement, parameters are $1, $2 */
     size_t sql_len;
     int n_params;
-    const puff_pg_param *params;  /* borrowed until on_done; or NULL and */
-    puff_pg_encode_cb encode;     /* wins over params */
+    const puff_pg_param *params; /* borrowed until on_done; or NULL and */
+    puff_pg_encode_cb encode;    /* wins over params */
     puff_pg_query_cb on_done;
     uint64_t timeout_ms; /* 0: the pool's */
     bool text_results;   /* text instead of binary; encode may set it when it sees the columns */
