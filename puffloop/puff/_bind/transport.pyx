@@ -19,6 +19,7 @@ from asyncio import base_events, constants, transports, trsock
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.object cimport PyObject_TypeCheck, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 
 from puff._bind.core cimport (
@@ -161,9 +162,9 @@ cdef void _on_close(puff_stream *st) noexcept:
         s.core = NULL
         s.leaked = True
         s.sock.detach()
+        s.transport = None
     Py_XDECREF(s.chunk)
     s.chunk = NULL
-    s.transport = None
     Py_DECREF(s)  # the core's reference
 
 
@@ -428,11 +429,12 @@ cdef int _detach(server, transport) except -1:
 # ---- what users see ---------------------------------------------------------------------------------
 
 cdef Py_ssize_t _native_offset
+cdef PyTypeObject *_transport_type
 
 
 cdef inline Stream _native(object self):
     """The Stream of a Transport; its methods check `self` as a slot descriptor would."""
-    if not isinstance(self, Transport):
+    if not PyObject_TypeCheck(self, _transport_type):
         raise TypeError(f"a puff Transport was expected, not {type(self).__name__!r}")
     cdef PyObject *native = puff_slot_at(self, _native_offset)
     if native is NULL:
@@ -686,3 +688,4 @@ cdef int _describe(Stream s) except -1:
 
 
 puff_slot_offset(Transport._native, &_native_offset)
+_transport_type = <PyTypeObject *>Transport
