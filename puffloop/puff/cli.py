@@ -66,6 +66,11 @@ class _Settings:
         except ConfigError as e:
             self.error = e
 
+    def refuse(self, reason: str) -> None:
+        assert self.config is not None
+        self.error = ConfigError(f"{self.config.path}: {reason}")
+        self.config = None
+
     def pools(self) -> list[tuple[str, str]]:
         if self.config is None:
             return []
@@ -98,10 +103,7 @@ def _group(settings: _Settings) -> click.Group:
         group.add_command(make(settings))
     for command in settings.commands():
         if command.command_name in group.commands:
-            settings.config = None
-            settings.error = ConfigError(
-                f"[[commands]]: {command.command_name} is a command of puff"
-            )
+            settings.refuse(f"[[commands]]: {command.command_name} is a command of puff itself")
             break
         group.add_command(_own_command(settings, command))
     return group

@@ -108,6 +108,16 @@ def server_pid(url: str) -> int:
     return int(said.split("process_id:")[1].split()[0])
 
 
+def pid_after_restart(url: str) -> int:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return server_pid(url)
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
 def wait_for_end(pid: int, timeout_s: float = 20) -> None:
     try:
         fd = os.pidfd_open(pid)
@@ -226,15 +236,20 @@ def test_a_crashed_server_is_started_again(project: Path) -> None:
     pid = server_pid(url)
     os.kill(pid, signal.SIGKILL)
     wait_for_end(pid)
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            assert server_pid(url) != pid
-            break
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+    assert pid_after_restart(url) != pid
     assert embedded.redis_url(project) == url
+
+
+def test_a_server_that_keeps_dying_is_given_up_and_the_next_use_starts_anew(project: Path) -> None:
+    url = embedded.redis_url(project)
+    for _ in range(4):
+        pid = pid_after_restart(url)
+        os.kill(pid, signal.SIGKILL)
+        wait_for_end(pid)
+    assert gone(project)
+    assert embedded.redis_url(project) == url
+    assert server_pid(url)
+    assert "starting it again" in (project / ".puff" / "redis.log").read_text()
 
 
 def test_a_killed_supervisor_takes_its_server_along_and_is_replaced(project: Path) -> None:

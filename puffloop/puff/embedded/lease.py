@@ -42,7 +42,15 @@ class Lease:
 
     @property
     def alive(self) -> bool:
-        return not supervisor.is_closed(self._connection)
+        """False when the supervisor is gone, maybe with a last word that nobody waited for."""
+        try:
+            while self._connection.recv(4096):
+                pass
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
 
     def release(self) -> None:
         self._connection.close()
