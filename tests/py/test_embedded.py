@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -242,11 +243,12 @@ def test_a_crashed_server_is_started_again(project: Path) -> None:
 
 def test_a_server_that_keeps_dying_is_given_up_and_the_next_use_starts_anew(project: Path) -> None:
     url = embedded.redis_url(project)
-    for _ in range(4):
-        pid = pid_after_restart(url)
-        os.kill(pid, signal.SIGKILL)
-        wait_for_end(pid)
-    assert gone(project)
+    deadline = time.monotonic() + 40
+    while not gone(project, timeout_s=0.05):
+        # Some of these meet a server that its supervisor has not yet seen answer: not one more crash.
+        assert time.monotonic() < deadline
+        with contextlib.suppress(OSError):
+            os.kill(server_pid(url), signal.SIGKILL)
     assert embedded.redis_url(project) == url
     assert server_pid(url)
     assert "starting it again" in (project / ".puff" / "redis.log").read_text()
