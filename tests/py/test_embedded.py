@@ -245,7 +245,7 @@ def test_a_server_that_keeps_dying_is_given_up_and_the_next_use_starts_anew(proj
     url = embedded.redis_url(project)
     deadline = time.monotonic() + 40
     while not gone(project, timeout_s=0.05):
-        # Some of these meet a server that its supervisor has not yet seen answer: not one more crash.
+        # Some of these meet a server that its supervisor has not yet seen answer: no crash more.
         assert time.monotonic() < deadline
         with contextlib.suppress(OSError):
             os.kill(server_pid(url), signal.SIGKILL)
