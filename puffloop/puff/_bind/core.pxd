@@ -145,7 +145,7 @@ cdef extern from "puff/loop.h":
 
 from libc.stdint cimport int16_t, int32_t, uint32_t
 
-cdef extern from "puff/postgres.h" nogil:
+cdef extern from "puff/postgres.h":
     ctypedef struct puff_pg_column:
         const char *name
         uint32_t oid
@@ -243,6 +243,56 @@ cdef extern from "puff/postgres.h" nogil:
     void puff_pg_query_init(puff_pg_query *q)
     void puff_pg_submit(puff_pg_pool *pool, puff_pg_query *q)
     void puff_pg_query_cancel(puff_pg_query *q)
+
+
+# ---- puff/redis.h --------------------------------------------------------------------------------
+
+cdef extern from "puff/redis.h":
+    const uint64_t PUFF_REDIS_NO_TIMEOUT
+    ctypedef struct puff_redis_pool:
+        pass
+    ctypedef struct puff_redis_command:
+        pass
+    ctypedef struct puff_redis_builder:
+        pass
+    ctypedef struct puff_redis_options:
+        size_t size
+        const char *url
+        const char *client_name
+        uint64_t connect_timeout_ms
+        uint64_t timeout_ms
+        unsigned n_connections
+        unsigned max_in_flight
+        unsigned max_waiting
+        unsigned max_exclusive
+        uint64_t backoff_min_ms
+        uint64_t backoff_max_ms
+        size_t max_reply_bytes
+        bint resp3
+        const puff_redis_builder *builder
+    ctypedef struct puff_redis_command_options:
+        size_t size
+        uint64_t timeout_ms
+    ctypedef struct puff_redis_stats:
+        size_t n_ready
+        size_t n_in_flight
+        size_t n_waiting
+        uint64_t n_connects
+        uint64_t n_connect_failures
+        uint64_t n_lost
+        uint64_t n_replies
+        uint64_t n_timeouts
+
+    int puff_redis_pool_new(puff_redis_pool **out, puff_loop *loop, const puff_redis_options *opts,
+                            puff_err *err)
+    void puff_redis_pool_close(puff_redis_pool *pool, void (*on_closed)(void *arg) noexcept, void *arg)
+    puff_redis_stats puff_redis_pool_get_stats(puff_redis_pool *pool)
+    int puff_redis_command_submit(
+        puff_redis_pool *pool, const puff_str *argv, size_t argc, const puff_redis_command_options *opts,
+        void (*cb)(void *arg, int status, void *reply, const puff_err *err) noexcept, void *arg,
+        puff_redis_command **out, puff_err *err)
+    void puff_redis_command_cancel(puff_redis_command *command)
+    bint puff_redis_command_may_have_run(const puff_redis_command *command)
 
 
 # ---- puff/http.h ---------------------------------------------------------------------------------

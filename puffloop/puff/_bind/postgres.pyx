@@ -99,8 +99,8 @@ cdef _Pool _open_pool(LoopBase loop, str name):
     cdef puff_err err
     cdef _Pool pool = _Pool()
     cdef bytes dsn = config.pool_url("postgres", name).encode()
-    memset(&opts, 0, sizeof opts)
-    opts.size = sizeof opts
+    memset(&opts, 0, sizeof(opts))
+    opts.size = sizeof(opts)
     opts.dsn = dsn
     _fill_options(&opts, config.pool_options("postgres", name))
     if puff_pg_pool_new(&pool.pool, loop.core, &opts, &err) != 0:
