@@ -324,11 +324,18 @@ void puff__conn_wake(puff_http_conn *c) {
     if (!c->running) puff_loop_defer(c->server->loop, &c->job);
 }
 
+/* What this callback has written leaves at its end, not at the turn's: the first peer of a batch
+ * does not wait for the last, and the memory of the queue is used again while it is in the cache.
+ * */
+static void send_now(puff_http_conn *c) {
+    if (c->phase != PUFF__CLOSING && puff_stream_queued(c->stream)) puff_stream_flush(c->stream);
+}
+
 static void on_job(puff_defer *d) {
     puff_http_conn *c = PUFF_CONTAINER_OF(d, puff_http_conn, job);
     if (c->phase == PUFF__CLOSING) return;
     run(c);
-    if (c->phase != PUFF__CLOSING) puff_stream_flush(c->stream); /* this turn's flush may be over */
+    send_now(c);
 }
 
 static void on_alloc(puff_stream *s, char **buf, size_t *cap) {
@@ -351,6 +358,7 @@ static void on_read(puff_stream *s, char *buf, ssize_t n) {
     } else {
         c->n_rx += (uint64_t)n;
         run(c);
+        send_now(c);
     }
 }
 
