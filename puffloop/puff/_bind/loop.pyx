@@ -12,7 +12,9 @@ import selectors
 import threading
 from asyncio import base_events, events, format_helpers
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
+from posix.unistd cimport getpid
 
 from puff._bind.core cimport (
     PUFF_READABLE,
@@ -78,6 +80,7 @@ def _report(loop, handle, exc):
     loop.call_exception_handler(context)
 
 
+@cython.no_gc_clear  # __dealloc__ needs the loop
 cdef class Watcher:
     """A watched descriptor: the handles that its readiness queues, as in asyncio's selector keys."""
 
@@ -172,10 +175,11 @@ cdef object _handle(LoopBase loop, object callback, tuple args):
 cdef void _free_core(LoopBase loop) noexcept:
     if loop.core is NULL:
         return
-    if loop.pid != os.getpid():
+    if loop.pid != getpid():
         puff_loop_fork(loop.core)  # or the parent's epoll set would lose its members
     puff_dispatch_clear(loop)
-    loop.watchers.clear()
+    if loop.watchers is not None:  # the collector may have been here first
+        loop.watchers.clear()
     puff_loop_free(loop.core)
     loop.core = NULL
 
@@ -184,7 +188,7 @@ cdef int _renew_after_fork(LoopBase loop) except -1:
     cdef int rc = puff_loop_fork(loop.core)
     if rc < 0:
         raise os_error(rc)
-    loop.pid = os.getpid()
+    loop.pid = getpid()
     return 0
 
 
@@ -196,7 +200,7 @@ cdef class LoopBase:
         if puff_loop_new(&self.core, NULL, &err) < 0:
             raise OSError(-err.code, err.msg.decode())
         puff_dispatch_init(self)
-        self.pid = os.getpid()
+        self.pid = getpid()
 
     def __dealloc__(self):
         _free_core(self)
@@ -226,7 +230,7 @@ cdef class LoopBase:
 
     def _enter_run(self):
         """Makes this the thread's running loop; returns what _leave_run() needs."""
-        if self.pid != os.getpid():
+        if self.pid != getpid():
             _renew_after_fork(self)
         outer = running()
         global puff_running_loop
