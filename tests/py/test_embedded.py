@@ -12,8 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +34,7 @@ print(time.perf_counter() - start, flush=True)
 sys.stdin.read()
 """
 KINDS = ("postgres", "redis")
+RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 class User:
@@ -476,3 +479,57 @@ def test_postgres_of_a_test_restarts_with_its_data(postgres_server) -> None:  # 
     postgres_server.kill()
     postgres_server.start()
     assert psql(postgres_server.url, "select * from kept_in_test") == "1"
+
+
+# ---- through Puff's own pools --------------------------------------------------------------------
+
+QUERY = """
+from puff.postgres import global_postgres
+print(global_postgres.fetchval("select 40 + 2"))
+"""
+
+APP = """
+from puff.postgres import global_postgres
+
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        pid = await global_postgres.fetchval("select pg_postmaster_start_time()::text")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": pid.encode()})
+"""
+
+
+def without_urls() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith(("PUFF_DEFAULT", "PUFF_TEST"))}
+
+
+def test_a_pool_without_a_url_uses_the_projects_server(
+    project: Path, run_python: RunPython
+) -> None:
+    assert run_python(QUERY, cwd=project, env=without_urls()).stdout == "42\n"
+    assert (project / ".puff" / "postgres" / "PG_VERSION").exists()
+    assert gone(project, "postgres")
+
+
+def test_a_pool_without_a_url_and_without_a_program_says_what_to_do(
+    project: Path, run_python: RunPython
+) -> None:
+    env = without_urls() | {"PUFF_EMBEDDED_POSTGRES": "/nowhere"}
+    done = run_python(QUERY, cwd=project, env=env, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == (
+        "puff.errors.EmbeddedError: PUFF_EMBEDDED_POSTGRES: there is no /nowhere/initdb"
+    )
+
+
+def test_workers_share_one_server_that_goes_with_them(
+    project: Path, puff_serve: Callable[..., Any]
+) -> None:
+    (project / "app.py").write_text(APP)
+    serve = puff_serve("app:app", "--workers", "2", cwd=project, env=without_urls())
+    started = {urllib.request.urlopen(serve.url, timeout=20).read() for _ in range(10)}
+    assert len(started) == 1
+    assert not gone(project, "postgres", timeout_s=0)
+    assert serve.stop() == 0
+    assert gone(project, "postgres")
