@@ -1,6 +1,7 @@
 """A guestbook: FastAPI, entries in Postgres, a visit counter in Redis, one HTML page.
 
-    puff serve --asgi app:app          # in this folder; with no URLs set, Puff starts both servers itself
+puff serve --asgi app:app          # in this folder; with no URLs set, Puff starts both servers
+itself
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ async def sign(request: Request) -> str:
     try:
         entry = NewEntry(name=form["name"][0], message=form["message"][0])
     except (KeyError, ValueError) as exc:
-        raise HTTPException(422, "a name (1 to 80 characters) and a message (1 to 2000), please") from exc
+        raise HTTPException(
+            422, "a name (1 to 80 characters) and a message (1 to 2000), please"
+        ) from exc
     await pg.execute(ADD, entry.name, entry.message)
     return "/"

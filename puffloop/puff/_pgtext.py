@@ -1,6 +1,7 @@
 """Postgres values in text format to Python: for rows with a type that has no binary decoder yet.
 
-The bytes of an unknown type mean nothing to us in binary, so such a row is asked for as text, and all its columns come that
+The bytes of an unknown type mean nothing to us in binary, so such a row is asked for as text, and
+all its columns come that
 way: known types are read here, unknown ones stay the `str` that the server prints.
 """
 
@@ -60,7 +61,11 @@ def _timestamp(text: str) -> dt.datetime:
 
 def _timestamptz(text: str) -> dt.datetime:
     moment = _timestamp(text)
-    return moment.replace(tzinfo=dt.timezone.utc) if moment.tzinfo is None else moment.astimezone(dt.timezone.utc)
+    return (
+        moment.replace(tzinfo=dt.timezone.utc)
+        if moment.tzinfo is None
+        else moment.astimezone(dt.timezone.utc)
+    )
 
 
 def _time(text: str) -> dt.time:
@@ -84,8 +89,9 @@ _DECODERS: dict[int, _Decode] = {
 
 # The array type of each type above that is common in rows; others stay text.
 _ARRAYS = {
-    1000: 16, 1001: 17, 1016: 20, 1005: 21, 1007: 23, 1028: 26, 1021: 700, 1022: 701, 1231: 1700, 2951: 2950,
-    1182: 1082, 1183: 1083, 1270: 1266, 1115: 1114, 1185: 1184, 199: 114, 3807: 3802, 1009: 25, 1015: 1043,
+    1000: 16, 1001: 17, 1016: 20, 1005: 21, 1007: 23, 1028: 26, 1021: 700, 1022: 701,
+    1231: 1700, 2951: 2950, 1182: 1082, 1183: 1083, 1270: 1266, 1115: 1114, 1185: 1184,
+    199: 114, 3807: 3802, 1009: 25, 1015: 1043,
 }  # fmt: skip
 
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|([^,{}"\\]+)|([{},])')
@@ -104,12 +110,16 @@ def _array(text: str, decode: _Decode) -> list[Any]:
         elif mark == "}":
             stack.pop()
         elif mark == "":
-            stack[-1].append(None if bare == "NULL" else decode(bare or re.sub(r"\\(.)", r"\1", quoted)))
+            stack[-1].append(
+                None if bare == "NULL" else decode(bare or re.sub(r"\\(.)", r"\1", quoted))
+            )
     return root[0]  # type: ignore[no-any-return]
 
 
 def value(oid: int, text: str) -> Any:
-    """Return the Python value of `text`, a value of the built-in type `oid`; `text` itself for any other type."""
+    """Return the Python value of `text`, a value of the built-in type `oid`; `text` itself for any
+    other type.
+    """
     decode = _DECODERS.get(oid)
     if decode is not None:
         return decode(text)

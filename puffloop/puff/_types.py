@@ -14,7 +14,8 @@ T_co = TypeVar("T_co", covariant=True)
 class Reply(Awaitable[T_co], Protocol[T_co]):
     """What every I/O function of Puff returns, for type checkers.
 
-    In a coroutine it is awaited. In a greenlet, a thread or a script the call has returned the value itself: Python's types
+    In a coroutine it is awaited. In a greenlet, a thread or a script the call has returned the
+    value itself: Python's types
     cannot depend on the caller, so typed code says so with `value_of`.
     """
 

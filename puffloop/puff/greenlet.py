@@ -16,7 +16,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from puff._bind.greenlet import Greenlet, GreenletExit, is_asyncio, is_greenlet, join_all as _join_all, sleep_ms, spawn
+from puff._bind.greenlet import (
+    Greenlet,
+    GreenletExit,
+    is_asyncio,
+    is_greenlet,
+    join_all as _join_all,
+    sleep_ms,
+    spawn,
+)
 from puff._types import Reply
 
 __all__ = ["Greenlet", "GreenletExit", "is_asyncio", "is_greenlet", "join_all", "sleep_ms", "spawn"]
@@ -27,7 +35,8 @@ T = TypeVar("T")
 def join_all(greenlets: Iterable[Greenlet[T]], timeout: float | None = None) -> Reply[list[T]]:
     """Wait until all have ended; return what they returned, in order.
 
-    The first exception of any of them is raised as soon as it happens; the others go on. `timeout` is in seconds; TimeoutError
+    The first exception of any of them is raised as soon as it happens; the others go on. `timeout`
+    is in seconds; TimeoutError
     when it passes.
 
         assert puff.join_all([puff.spawn(int, "1"), puff.spawn(int, "2")]) == [1, 2]

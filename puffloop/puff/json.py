@@ -15,7 +15,8 @@ _decoder = msgspec.json.Decoder()
 def dumps(value: Any) -> bytes:
     """Return `value` as JSON in UTF-8.
 
-    Dataclasses, datetimes (RFC 3339), UUIDs, Decimals, enums and msgspec structs are understood. TypeError for what JSON
+    Dataclasses, datetimes (RFC 3339), UUIDs, Decimals, enums and msgspec structs are understood.
+    TypeError for what JSON
     cannot say.
 
         assert puff.json.dumps({"a": [1, None]}) == b'{"a":[1,null]}'
@@ -24,8 +25,9 @@ def dumps(value: Any) -> bytes:
 
 
 def loads(data: bytes | bytearray | memoryview | str) -> Any:
-    """Return the Python value of one JSON text. `ValueError` (msgspec.DecodeError) where it is none.
+    """Return the Python value of one JSON text. `ValueError` (msgspec.DecodeError) where it is
+    none.
 
-        assert puff.json.loads(b'{"a": 1}') == {"a": 1}
+    assert puff.json.loads(b'{"a": 1}') == {"a": 1}
     """
     return _decoder.decode(data)

@@ -91,8 +91,14 @@ def test_record_is_a_tuple_with_names(pg: Postgres) -> None:
     row = puff.value_of(pg.fetchrow("select 1 as one, 'x' as two, null as three"))
     assert isinstance(row, Record)
     assert (row[0], row["two"], row[-1], row[0:2], len(row)) == (1, "x", None, (1, "x"), 3)
-    assert list(row) == [1, "x", None] and row == (1, "x", None) and hash(row) == hash((1, "x", None))
-    assert row.keys() == ("one", "two", "three") and dict(row) == {"one": 1, "two": "x", "three": None}
+    assert (
+        list(row) == [1, "x", None] and row == (1, "x", None) and hash(row) == hash((1, "x", None))
+    )
+    assert row.keys() == ("one", "two", "three") and dict(row) == {
+        "one": 1,
+        "two": "x",
+        "three": None,
+    }
     assert row.items() == [("one", 1), ("two", "x"), ("three", None)]
     assert "one" in row and "four" not in row and row.get("four", 4) == 4
     assert repr(row) == "<Record {'one': 1, 'two': 'x', 'three': None}>"
@@ -128,7 +134,11 @@ VALUES: list[tuple[str, str, Any]] = [
     ("float8", "1e300", 1e300),
     ("float8", "-Infinity", float("-inf")),
     ("numeric", "0", Decimal("0")),
-    ("numeric", "-123456789012345678901234567890.00001000", Decimal("-123456789012345678901234567890.00001000")),
+    (
+        "numeric",
+        "-123456789012345678901234567890.00001000",
+        Decimal("-123456789012345678901234567890.00001000"),
+    ),
     ("numeric", "0.000000000000000000001", Decimal("1e-21")),
     ("numeric", "10000", Decimal("10000")),
     ("numeric", "1e40", Decimal("1" + "0" * 40)),
@@ -136,12 +146,20 @@ VALUES: list[tuple[str, str, Any]] = [
     ("text", "", ""),
     ("varchar", "x", "x"),
     ("bytea", "\\x00ff10", b"\x00\xff\x10"),
-    ("uuid", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")),
+    (
+        "uuid",
+        "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
+        uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8"),
+    ),
     ("date", "2024-02-29", dt.date(2024, 2, 29)),
     ("date", "0001-01-01", dt.date(1, 1, 1)),
     ("date", "9999-12-31", dt.date(9999, 12, 31)),
     ("time", "23:59:59.999999", dt.time(23, 59, 59, 999999)),
-    ("timetz", "12:30:00+05:30", dt.time(12, 30, tzinfo=dt.timezone(dt.timedelta(hours=5, minutes=30)))),
+    (
+        "timetz",
+        "12:30:00+05:30",
+        dt.time(12, 30, tzinfo=dt.timezone(dt.timedelta(hours=5, minutes=30))),
+    ),
     ("timestamp", "1999-12-31 23:59:59.5", dt.datetime(1999, 12, 31, 23, 59, 59, 500000)),
     ("timestamptz", "2024-07-01 12:00:00+02", dt.datetime(2024, 7, 1, 10, tzinfo=UTC)),
     ("interval", "-1 day 02:03:04.5", dt.timedelta(days=-1, hours=2, minutes=3, seconds=4.5)),
@@ -152,7 +170,11 @@ VALUES: list[tuple[str, str, Any]] = [
     ("int4[]", "{}", []),
     ("int4[]", "{{1,2},{3,4}}", [[1, 2], [3, 4]]),
     ("text[]", '{a,"b,\\"c\\\\",NULL,"NULL","{}"}', ["a", 'b,"c\\', None, "NULL", "{}"]),
-    ("uuid[]", "{6ba7b810-9dad-11d1-80b4-00c04fd430c8}", [uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")]),
+    (
+        "uuid[]",
+        "{6ba7b810-9dad-11d1-80b4-00c04fd430c8}",
+        [uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")],
+    ),
     ("numeric[]", "{1.50,NULL}", [Decimal("1.50"), None]),
     ("timestamptz[]", '{"2024-07-01 12:00:00+02"}', [dt.datetime(2024, 7, 1, 10, tzinfo=UTC)]),
     ("date[]", "{2024-02-29}", [dt.date(2024, 2, 29)]),
@@ -163,20 +185,29 @@ VALUES: list[tuple[str, str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "text", "value"), VALUES, ids=[f"{k}-{t[:12]}" for k, t, _ in VALUES])
+@pytest.mark.parametrize(
+    ("kind", "text", "value"), VALUES, ids=[f"{k}-{t[:12]}" for k, t, _ in VALUES]
+)
 def test_value_both_ways(pg: Postgres, kind: str, text: str, value: Any) -> None:
     literal = text.replace("'", "''")
     got = pg.fetchval(f"select '{literal}'::{kind}")
     assert got == value and type(got) is type(value)
     assert pg.fetchval(f"select $1::{kind}", value) == value
     if kind != "json":  # which has no equality
-        assert pg.fetchval(f"select $1::{kind} is not distinct from '{literal}'::{kind}", value) is True
+        assert (
+            pg.fetchval(f"select $1::{kind} is not distinct from '{literal}'::{kind}", value)
+            is True
+        )
     if kind not in ("json", "jsonb"):  # a str is a value there
         assert pg.fetchval(f"select $1::{kind}", text) == value  # as it would stand in SQL
 
 
-@pytest.mark.parametrize(("kind", "text", "value"), VALUES, ids=[f"{k}-{t[:12]}" for k, t, _ in VALUES])
-def test_value_beside_a_type_that_comes_as_text(pg: Postgres, kind: str, text: str, value: Any) -> None:
+@pytest.mark.parametrize(
+    ("kind", "text", "value"), VALUES, ids=[f"{k}-{t[:12]}" for k, t, _ in VALUES]
+)
+def test_value_beside_a_type_that_comes_as_text(
+    pg: Postgres, kind: str, text: str, value: Any
+) -> None:
     literal = text.replace("'", "''")
     row = puff.value_of(pg.fetchrow(f"select '{literal}'::{kind} as v, '(1,2)'::point as p"))
     assert row is not None and row["p"] == "(1,2)"
@@ -186,7 +217,9 @@ def test_value_beside_a_type_that_comes_as_text(pg: Postgres, kind: str, text: s
         assert row["v"] == value
 
 
-@pytest.mark.parametrize("kind", ["int4", "text", "uuid", "jsonb", "int4[]", "timestamptz", "bytea", "numeric"])
+@pytest.mark.parametrize(
+    "kind", ["int4", "text", "uuid", "jsonb", "int4[]", "timestamptz", "bytea", "numeric"]
+)
 def test_null_both_ways(pg: Postgres, kind: str) -> None:
     assert pg.fetchval(f"select $1::{kind}", None) is None
 
@@ -196,7 +229,9 @@ def test_infinite_dates_are_the_ends_of_pythons(pg: Postgres) -> None:
     assert pg.fetchval("select '-infinity'::timestamptz") == dt.datetime.min.replace(tzinfo=UTC)
 
 
-@pytest.mark.parametrize("sql", ["select '0044-03-15 BC'::date", "select '294276-12-31'::timestamp"])
+@pytest.mark.parametrize(
+    "sql", ["select '0044-03-15 BC'::date", "select '294276-12-31'::timestamp"]
+)
 def test_what_python_cannot_hold_is_an_error(pg: Postgres, sql: str) -> None:
     with pytest.raises(ValueError, match="cast it to text"):
         pg.fetchval(sql)
@@ -232,7 +267,9 @@ def test_user_types_arrive_as_text(pg: Postgres) -> None:
         ("select $1::point", 5, TypeError, "takes a str"),
     ],
 )
-def test_parameter_that_does_not_fit(pg: Postgres, sql: str, arg: Any, error: type[Exception], says: str) -> None:
+def test_parameter_that_does_not_fit(
+    pg: Postgres, sql: str, arg: Any, error: type[Exception], says: str
+) -> None:
     with pytest.raises(error, match=says):
         pg.fetchval(sql, arg)
     assert pg.fetchval("select 1") == 1
@@ -249,13 +286,22 @@ def test_server_errors_carry_their_fields(pg: Postgres) -> None:
         pg.execute("insert into puff_unique values ($1)", 1)
     pg.execute("drop table puff_unique")
     error = caught.value
-    assert (error.sqlstate, error.table_name, error.constraint_name) == ("23505", "puff_unique", "puff_unique_pkey")
+    assert (error.sqlstate, error.table_name, error.constraint_name) == (
+        "23505",
+        "puff_unique",
+        "puff_unique_pkey",
+    )
     assert error.detail == "Key (id)=(1) already exists." and "duplicate key" in str(error)
 
 
 @pytest.mark.parametrize(
     ("sql", "sqlstate"),
-    [("selec 1", "42601"), ("select 1/0", "22012"), ("select * from no_such", "42P01"), ("select nope", "42703")],
+    [
+        ("selec 1", "42601"),
+        ("select 1/0", "22012"),
+        ("select * from no_such", "42P01"),
+        ("select nope", "42703"),
+    ],
 )
 def test_an_error_is_its_callers_alone(pg: Postgres, sql: str, sqlstate: str) -> None:
     async def main() -> None:
@@ -279,7 +325,9 @@ def test_sql_that_cannot_share_a_connection(pg: Postgres, sql: str) -> None:
         with pytest.raises(errors.PostgresError):
             await pg.execute(sql)
             raise errors.PostgresUsageError("an empty statement has no answer")  # "" is allowed
-        assert await asyncio.gather(*[pg.fetchval("select $1::int", n) for n in range(20)]) == list(range(20))
+        assert await asyncio.gather(*[pg.fetchval("select $1::int", n) for n in range(20)]) == list(
+            range(20)
+        )
 
     run(main)
 
@@ -300,11 +348,15 @@ def test_sql_must_be_text(pg: Postgres, sql: Any) -> None:
     ],
     ids=["refused port", "unknown host", "no such database", "no such role"],
 )
-def test_no_connection_is_told_at_once(postgres_url: str, change: Callable[[str], str], says: str) -> None:
+def test_no_connection_is_told_at_once(
+    postgres_url: str, change: Callable[[str], str], says: str
+) -> None:
     pg = use_url(change(postgres_url))
 
     async def main() -> None:
-        calls = await asyncio.gather(*[pg.fetchval("select 1") for _ in range(3)], return_exceptions=True)
+        calls = await asyncio.gather(
+            *[pg.fetchval("select 1") for _ in range(3)], return_exceptions=True
+        )
         for error in calls:
             assert isinstance(error, errors.PostgresConnectionError) and says in str(error)
             assert not error.maybe_executed
@@ -315,7 +367,8 @@ def test_no_connection_is_told_at_once(postgres_url: str, change: Callable[[str]
         config.use(None)
 
 
-# ---- cancelling, timeouts, restarts ---------------------------------------------------------------
+# ---- cancelling, timeouts, restarts
+# ---------------------------------------------------------------
 
 
 def test_cancelled_query_leaves_the_connection_right(pg: Postgres) -> None:
@@ -341,7 +394,9 @@ def test_killed_greenlet_leaves_the_connection_right(pg: Postgres) -> None:
         await asyncio.sleep(0.02)
         greenlet.kill()
         assert isinstance(await greenlet.join(), puff.GreenletExit)
-        assert await asyncio.gather(*[pg.fetchval("select $1::int", n) for n in range(20)]) == list(range(20))
+        assert await asyncio.gather(*[pg.fetchval("select $1::int", n) for n in range(20)]) == list(
+            range(20)
+        )
 
     run(main)
 
@@ -351,8 +406,8 @@ def test_query_timeout_cancels_on_the_server(pg: Postgres) -> None:
         with pytest.raises(errors.PostgresTimeoutError):
             await pg.fetchval("select pg_sleep(30) /* puff timeout */", timeout_ms=50)
         while await pg.fetchval(
-            "select count(*) from pg_stat_activity where query like '%puff timeout%' and state = 'active' "
-            "and pid <> pg_backend_pid()"
+            "select count(*) from pg_stat_activity where query like '%puff timeout%' "
+            "and state = 'active' and pid <> pg_backend_pid()"
         ):
             await asyncio.sleep(0.01)
 
@@ -369,7 +424,9 @@ def test_restart_of_the_server_is_survived(postgres_server: PrivateServer) -> No
         await asyncio.to_thread(postgres_server.kill)
         with pytest.raises(errors.PostgresError) as caught:
             await running
-        assert isinstance(caught.value, errors.PostgresConnectionError) and caught.value.maybe_executed
+        assert (
+            isinstance(caught.value, errors.PostgresConnectionError) and caught.value.maybe_executed
+        )
         with pytest.raises(errors.PostgresConnectionError):
             await pg.fetchval("select 1")
         await asyncio.to_thread(postgres_server.start)
@@ -417,18 +474,28 @@ def test_loop_closed_with_queries_on_their_way(pg: Postgres) -> None:
     run(main)
 
 
-def test_no_leak_of_objects_over_many_queries(run_python: RunPython, puff_env: dict[str, str]) -> None:
+def test_no_leak_of_objects_over_many_queries(
+    run_python: RunPython, puff_env: dict[str, str]
+) -> None:
     code = """
 import asyncio, gc, puff, resource
 from puff.postgres import global_postgres as pg
+
+SQL = "select n, n::text, '{1}'::int[] from generate_series(1, 5) n"
+
 async def burst():
-    await asyncio.gather(*[pg.fetch("select n, n::text, '{1}'::int[] from generate_series(1, 5) n") for _ in range(200)])
+    await asyncio.gather(*[pg.fetch(SQL) for _ in range(200)])
+
+def size():
+    gc.collect()
+    return len(gc.get_objects()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
 async def main():
     for _ in range(10): await burst()
-    gc.collect(); objects = len(gc.get_objects()); rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    objects, rss = size()
     for _ in range(100): await burst()
-    gc.collect()
-    print(len(gc.get_objects()) - objects, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - rss)
+    print(size()[0] - objects, size()[1] - rss)
+
 puff.run(main())
 """
     objects, kib = map(int, run_python(code, env=puff_env, timeout=50).stdout.split())

@@ -1,4 +1,6 @@
-"""One function in every world: coroutine, greenlet, thread, script, foreign loop. docs/design.md, "Who waits"."""
+"""One function in every world: coroutine, greenlet, thread, script, foreign loop. docs/design.md,
+"Who waits".
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ def test_coroutine_gets_an_awaitable_and_the_loop_goes_on() -> None:
 
 def test_awaitable_is_a_coroutine_for_asyncio() -> None:
     async def main() -> None:
-        assert asyncio.iscoroutine(call := puff.sleep_ms(1))
+        call = puff.sleep_ms(1)
+        assert asyncio.iscoroutine(call)
         await asyncio.create_task(call)
         await asyncio.wait_for(puff.sleep_ms(1), 5)
         await asyncio.shield(asyncio.ensure_future(puff.sleep_ms(1)))
@@ -178,7 +181,9 @@ def test_cancelled_task_leaves_nothing_behind() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not [t for t in asyncio.all_tasks() if t is not asyncio.current_task() and not t.done()][1:]
+        assert not [
+            t for t in asyncio.all_tasks() if t is not asyncio.current_task() and not t.done()
+        ][1:]
 
     run(main)
 
@@ -261,7 +266,9 @@ def test_kill_before_it_began() -> None:
 
 
 def test_stale_wake_up_does_not_resume_the_next_wait() -> None:
-    """The answer of the first wait is on the ring when the kill arrives; it must not end the second."""
+    """The answer of the first wait is on the ring when the kill arrives; it must not end the
+    second.
+    """
 
     def job() -> float:
         try:
@@ -357,7 +364,9 @@ def test_thousands_of_greenlets_at_once() -> None:
         return n
 
     async def main() -> None:
-        assert sum(await puff.join_all([puff.spawn(job, n) for n in range(5000)])) == 5000 * 4999 // 2
+        assert (
+            sum(await puff.join_all([puff.spawn(job, n) for n in range(5000)])) == 5000 * 4999 // 2
+        )
 
     run(main)
 

@@ -1,4 +1,5 @@
-"""Pooled greenlets: switching in from the loop's dispatch, parking, throwing. See docs/design.md."""
+"""Pooled greenlets: switching in from the loop's dispatch, parking, throwing. See docs/design.md.
+"""
 
 from puff._bind.loop cimport LoopBase
 

@@ -4,9 +4,12 @@
     hub (runs the loop)  --resume()-->  worker          the loop's dispatch switches in
                          <---park()---                  the worker leaves until its answer is there
 
-A fresh greenlet costs 8 us (its stack is mapped), a pooled one 0.45 us, so a worker takes job after job.
-What must hold: no libuv callback is on the stack when we switch (only the ready ring calls resume()); no context
-is entered across a switch (each job's context is the greenlet's own, `gr_context`); asyncio's running loop
+A fresh greenlet costs 8 us (its stack is mapped), a pooled one 0.45 us, so a worker takes job after
+job.
+What must hold: no libuv callback is on the stack when we switch (only the ready ring calls
+resume()); no context
+is entered across a switch (each job's context is the greenlet's own, `gr_context`); asyncio's
+running loop
 is hidden while a worker runs.
 """
 
@@ -88,7 +91,8 @@ cdef class Worker:
         cdef Pool pool = _pool(self.loop)
         while True:
             try:
-                # By the greenlet itself: from outside, one without Python frames looks as if it ran.
+                # By the greenlet itself: from outside, one without Python frames
+                # looks as if it ran.
                 self.raw.gr_context = self.context
                 self.context = None
                 self.job()
@@ -97,7 +101,9 @@ cdef class Worker:
             except GreenletExit:
                 pass
             except BaseException as exc:
-                self.loop.call_exception_handler({"message": "unhandled exception in a greenlet", "exception": exc})
+                self.loop.call_exception_handler(
+                    {"message": "unhandled exception in a greenlet", "exception": exc}
+                )
             self.job = None
             pool.busy.discard(self)
             if len(pool.idle) >= MAX_IDLE:

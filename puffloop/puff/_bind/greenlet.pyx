@@ -69,7 +69,8 @@ cdef class _Sleep(_TimedWaiter):
 def sleep_ms(ms):
     """Wait for `ms` milliseconds without blocking the loop.
 
-    In a coroutine: `await puff.sleep_ms(50)`. In a greenlet, a thread or a script it returns when the time is over.
+    In a coroutine: `await puff.sleep_ms(50)`. In a greenlet, a thread or a script it returns when
+    the time is over.
     Raises ValueError for a negative number.
     """
     cdef _Sleep waiter
@@ -136,7 +137,8 @@ cdef class _Join(_TimedWaiter):
 
     cdef void fired(self) noexcept:
         self.leave()
-        self.reject(TimeoutError("the greenlet did not end in time" if self.single else "not all greenlets ended in time"))
+        which = "the greenlet" if self.single else "one of the greenlets"
+        self.reject(TimeoutError(f"{which} did not end in time"))
 
     cdef void abandon(self) noexcept:
         self.leave()
@@ -192,7 +194,8 @@ cdef class Greenlet:
     def join(self, timeout=None):
         """Wait until it ends; return what it returned, or raise what it raised.
 
-        `timeout` is in seconds; TimeoutError when it passes (the greenlet goes on). RuntimeError when a greenlet joins
+        `timeout` is in seconds; TimeoutError when it passes (the greenlet goes on). RuntimeError
+        when a greenlet joins
         itself. In a coroutine: `await g.join()`.
         """
         return _join([self], True, timeout)
@@ -200,7 +203,8 @@ cdef class Greenlet:
     def kill(self):
         """Raise `greenlet.GreenletExit` in it where it waits; it ends at the next turn of the loop.
 
-        Once: a second kill does nothing. A greenlet that has not begun never does; one that has ended stays as it is. `join` of a killed greenlet returns
+        Once: a second kill does nothing. A greenlet that has not begun never does; one that has
+        ended stays as it is. `join` of a killed greenlet returns
         the GreenletExit instance, as greenlet itself does.
         """
         self.loop.call_soon_threadsafe(self._kill)
@@ -262,10 +266,13 @@ def _run(Greenlet greenlet):
 
 
 def spawn(fn, *args, **kwargs):
-    """Run `fn(*args, **kwargs)` on a greenlet of the loop, from the loop's next turn on; return its `Greenlet`.
+    """Run `fn(*args, **kwargs)` on a greenlet of the loop, from the loop's next turn on; return its
+    `Greenlet`.
 
-    Inside, every puff call parks the greenlet and lets the loop run. It has a copy of the caller's contextvars. From
-    another thread it runs on the process's loop; in a plain script when the script waits for something, for example
+    Inside, every puff call parks the greenlet and lets the loop run. It has a copy of the caller's
+    contextvars. From
+    another thread it runs on the process's loop; in a plain script when the script waits for
+    something, for example
     in `join`. TypeError when `fn` is not callable.
 
         g = puff.spawn(pg.fetchval, "select 1")
@@ -296,5 +303,7 @@ def is_greenlet():
 
 
 def is_asyncio():
-    """True where a coroutine may await: an asyncio loop runs here and we are not on one of Puff's greenlets."""
+    """True where a coroutine may await: an asyncio loop runs here and we are not on one of Puff's
+    greenlets.
+    """
     return asyncio._get_running_loop() is not None

@@ -1,12 +1,12 @@
 # cython: language_level=3
-"""Postgres for Python: a query is a Waiter, rows are built in C (row.c), parameters encoded in C (value.c).
+"""Postgres for Python: a query is a Waiter, rows are built in C (row.c), parameters encoded in C
+(value.c).
 
     Client.fetch() -> _Query (Waiter) -> puff_pg_submit -> ... -> on_encode: value.c
                                                             ... -> on_done: row.c -> resolve
 The pool of a loop hangs in loop.clients and closes with it.
 """
 
-from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.string cimport memset
@@ -29,8 +29,12 @@ cdef extern from "row.h":
     int puff_row_setup() except -1
     int puff_row_can_decode(uint32_t oid)
     object puff_row_value(uint32_t oid, puff_pg_cell cell)
-    object puff_row_list(const puff_pg_result *res, const puff_pg_statement *st, puff_row_layout *layout)
-    object puff_row_record(const puff_pg_result *res, const puff_pg_statement *st, puff_row_layout *layout, int i)
+    object puff_row_list(
+        const puff_pg_result *res, const puff_pg_statement *st, puff_row_layout *layout
+    )
+    object puff_row_record(
+        const puff_pg_result *res, const puff_pg_statement *st, puff_row_layout *layout, int i
+    )
 
 cdef extern from "value.h":
     int puff_value_setup() except -1
@@ -71,7 +75,9 @@ cdef void on_pool_closed(void *arg) noexcept:
 
 
 cdef int _fill_options(puff_pg_pool_options *opts, dict given) except -1:
-    """Copies what puff.config knows of a pool into the core's struct; absent keys keep the core's defaults."""
+    """Copies what puff.config knows of a pool into the core's struct; absent keys keep the core's
+    defaults.
+    """
     opts.n_lanes_min = given.get("min_size") or 0
     opts.n_lanes_max = given.get("max_size") or 0
     opts.max_depth = given.get("max_depth") or 0
@@ -205,7 +211,8 @@ cdef object _answer(_Query query, puff_pg_result *res):
 cdef puff_row_layout *_layout(puff_pg_statement *st) except NULL:
     """Made once for a statement, then kept with it."""
     if st.host is NULL:
-        layout = puff_row_layout_new(tuple([st.columns[i].name.decode() for i in range(st.n_columns)]))
+        names = [st.columns[i].name.decode() for i in range(st.n_columns)]
+        layout = puff_row_layout_new(tuple(names))
         Py_INCREF(layout)
         st.host = <void *>layout
         st.host_free = on_layout_free
@@ -217,7 +224,9 @@ cdef void on_layout_free(void *host) noexcept:
 
 
 cdef object _answer_from_text(Wanted kind, puff_pg_result *res, puff_pg_statement *st):
-    """For rows with a type that has no decoder here: the whole row comes as text. Rare, so in Python."""
+    """For rows with a type that has no decoder here: the whole row comes as text. Rare, so in
+    Python.
+    """
     cdef int i, j
     cdef puff_pg_cell cell
     cdef list rows = []
@@ -226,7 +235,8 @@ cdef object _answer_from_text(Wanted kind, puff_pg_result *res, puff_pg_statemen
         row = []
         for j in range(st.n_columns):
             cell = puff_pg_result_cell(res, i, j)
-            row.append(None if cell.len < 0 else _pgtext.value(oids[j], cell.ptr[: cell.len].decode()))
+            text = None if cell.len < 0 else cell.ptr[: cell.len].decode()
+            row.append(None if text is None else _pgtext.value(oids[j], text))
         rows.append(puff_record_from_list(_layout(st), row))
     if kind == ROWS:
         return rows

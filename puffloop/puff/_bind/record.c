@@ -28,8 +28,7 @@ static void layout_dealloc(puff_row_layout *self) {
 }
 
 static PyTypeObject layout_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "puff._bind.postgres.RowLayout",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.postgres.RowLayout",
     .tp_basicsize = sizeof(puff_row_layout),
     .tp_dealloc = (destructor)layout_dealloc,
     .tp_flags = Py_TPFLAGS_DEFAULT,
@@ -187,7 +186,7 @@ static PyObject *record_items(puff_record *self, PyObject *unused) {
 }
 
 static PyObject *record_repr(puff_record *self) {
-    PyObject *items = record_items(self, NULL); /* new */
+    PyObject *items = record_items(self, NULL);   /* new */
     PyObject *dict = items ? PyDict_New() : NULL; /* new */
     PyObject *repr = NULL;
     if (dict && PyDict_MergeFromSeq2(dict, items, 1) == 0)
@@ -221,7 +220,8 @@ static PyObject *record_richcompare(PyObject *a, PyObject *b, int op) {
 
 static PyMethodDef record_methods[] = {
     {"get", (PyCFunction)record_get, METH_VARARGS,
-     "get(name, default=None)\n\nThe value of the column `name`, or `default` where there is none."},
+     "get(name, default=None)\n\nThe value of the column `name`, or `default` where there is "
+     "none."},
     {"keys", (PyCFunction)record_keys, METH_NOARGS, "The column names, a tuple."},
     {"values", (PyCFunction)record_values, METH_NOARGS, "The values, a tuple."},
     {"items", (PyCFunction)record_items, METH_NOARGS, "A list of (name, value)."},
@@ -268,8 +268,7 @@ static PyObject *iter_next(record_iter *it) {
 }
 
 static PyTypeObject iter_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "puff._bind.postgres.RecordIterator",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.postgres.RecordIterator",
     .tp_basicsize = sizeof(record_iter),
     .tp_dealloc = (destructor)iter_dealloc,
     .tp_flags = Py_TPFLAGS_DEFAULT,
@@ -278,8 +277,7 @@ static PyTypeObject iter_type = {
 };
 
 static PyTypeObject record_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "puff.postgres.Record",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff.postgres.Record",
     .tp_basicsize = sizeof(puff_record),
     .tp_itemsize = sizeof(PyObject *),
     .tp_dealloc = (destructor)record_dealloc,

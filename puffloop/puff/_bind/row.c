@@ -9,9 +9,9 @@
 #include <datetime.h>
 #include <string.h>
 
-static PyObject *Decimal, *UUID, *safe_unknown, *json_decode;   /* owned */
+static PyObject *Decimal, *UUID, *safe_unknown, *json_decode;                           /* owned */
 static PyObject *date_min, *date_max, *datetime_min, *datetime_max, *utc_min, *utc_max; /* owned */
-static PyObject *str_int, *str_is_safe;                         /* owned */
+static PyObject *str_int, *str_is_safe;                                                 /* owned */
 
 typedef PyObject *(*decoder)(const char *p, int32_t len, uint32_t oid);
 
@@ -68,9 +68,7 @@ static PyObject *get_float8(const char *p, int32_t len, uint32_t oid) {
 /* numeric: ndigits, weight, sign, dscale, then base-10000 digits; value = sum d[i] * 10000^(weight-i). */
 enum { NUM_NEG = 0x4000, NUM_NAN = 0xC000, NUM_PINF = 0xD000, NUM_NINF = 0xF000 };
 
-static PyObject *decimal_of(const char *text) {
-    return PyObject_CallFunction(Decimal, "s", text);
-}
+static PyObject *decimal_of(const char *text) { return PyObject_CallFunction(Decimal, "s", text); }
 
 static char *put_group(char *out, unsigned digit, int first) {
     char four[5];
@@ -101,7 +99,8 @@ static PyObject *get_numeric(const char *p, int32_t len, uint32_t oid) {
         *out++ = '.';
         char *end = out + dscale;
         for (int i = weight + 1; out < end; i++) /* groups before the first digit are zeros */
-            out = put_group(out, i >= 0 && i < n ? (uint16_t)puff_pg_get_int2(p + 8 + 2 * i) : 0, 0);
+            out =
+                put_group(out, i >= 0 && i < n ? (uint16_t)puff_pg_get_int2(p + 8 + 2 * i) : 0, 0);
         out = end; /* the last group may say more than the scale shows */
     }
     *out = '\0';
@@ -142,11 +141,11 @@ static PyObject *get_uuid(const char *p, int32_t len, uint32_t oid) {
     NEED(16, "uuid");
     PyObject *no_args = PyTuple_New(0); /* new */
     PyObject *self = no_args ? PyBaseObject_Type.tp_new((PyTypeObject *)UUID, no_args, NULL) : NULL;
-    PyObject *high = PyLong_FromUnsignedLongLong((uint64_t)puff_pg_get_int8(p));     /* new */
-    PyObject *low = PyLong_FromUnsignedLongLong((uint64_t)puff_pg_get_int8(p + 8));  /* new */
-    PyObject *by = PyLong_FromLong(64);                                              /* new */
-    PyObject *shifted = high && by ? PyNumber_Lshift(high, by) : NULL;               /* new */
-    PyObject *value = shifted && low ? PyNumber_Or(shifted, low) : NULL;             /* new */
+    PyObject *high = PyLong_FromUnsignedLongLong((uint64_t)puff_pg_get_int8(p));    /* new */
+    PyObject *low = PyLong_FromUnsignedLongLong((uint64_t)puff_pg_get_int8(p + 8)); /* new */
+    PyObject *by = PyLong_FromLong(64);                                             /* new */
+    PyObject *shifted = high && by ? PyNumber_Lshift(high, by) : NULL;              /* new */
+    PyObject *value = shifted && low ? PyNumber_Or(shifted, low) : NULL;            /* new */
     if (!self || !value || PyObject_GenericSetAttr(self, str_int, value) < 0 ||
         PyObject_GenericSetAttr(self, str_is_safe, safe_unknown) < 0)
         Py_CLEAR(self);
@@ -163,7 +162,10 @@ static PyObject *get_uuid(const char *p, int32_t len, uint32_t oid) {
 
 #define USECS_PER_SEC INT64_C(1000000)
 #define USECS_PER_DAY (86400 * USECS_PER_SEC)
-enum { EPOCH_DAYS = 730120 /* 2000-01-01 as a proleptic ordinal with 0001-01-01 = 1 */, MAX_DAYS = 3652059 };
+enum {
+    EPOCH_DAYS = 730120 /* 2000-01-01 as a proleptic ordinal with 0001-01-01 = 1 */,
+    MAX_DAYS = 3652059
+};
 
 /* Ordinal to civil date; the algorithm of Howard Hinnant's "chrono-compatible low-level date algorithms". */
 static int civil(int64_t ordinal, int *year, int *month, int *day) {
@@ -258,7 +260,8 @@ static PyObject *get_interval(const char *p, int32_t len, uint32_t oid) {
     days += usecs / USECS_PER_DAY;
     usecs %= USECS_PER_DAY;
     if (days > 999999999 || days < -999999999) {
-        PyErr_SetString(PyExc_ValueError, "an interval that timedelta cannot hold: cast it to text");
+        PyErr_SetString(PyExc_ValueError,
+                        "an interval that timedelta cannot hold: cast it to text");
         return NULL;
     }
     return PyDelta_FromDSU((int)days, (int)(usecs / USECS_PER_SEC), (int)(usecs % USECS_PER_SEC));
@@ -398,7 +401,8 @@ static PyObject *read_row(row_reader *r, const puff_pg_result *res, const puff_p
     puff_pg_result_row(res, row, r->cells);
     for (int i = 0; i < r->n_columns; i++) {
         puff_pg_cell c = r->cells[i];
-        PyObject *v = c.len < 0 ? Py_NewRef(Py_None) : r->decode[i](c.ptr, c.len, st->columns[i].oid);
+        PyObject *v =
+            c.len < 0 ? Py_NewRef(Py_None) : r->decode[i](c.ptr, c.len, st->columns[i].oid);
         if (!v) {
             Py_DECREF(rec);
             return NULL;
@@ -410,7 +414,8 @@ static PyObject *read_row(row_reader *r, const puff_pg_result *res, const puff_p
     return (PyObject *)rec;
 }
 
-PyObject *puff_row_list(const puff_pg_result *res, const puff_pg_statement *st, puff_row_layout *layout) {
+PyObject *puff_row_list(const puff_pg_result *res, const puff_pg_statement *st,
+                        puff_row_layout *layout) {
     int n = puff_pg_result_n_rows(res);
     row_reader *r = PyMem_Malloc(sizeof *r);
     if (!r) return PyErr_NoMemory();

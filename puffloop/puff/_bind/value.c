@@ -120,8 +120,9 @@ static int text_date(puff_buf *out, const puff_pg_type *type, PyObject *v) {
 static int check_zone(const puff_pg_type *type, PyObject *tzinfo, int wants) {
     if ((tzinfo != Py_None) == wants) return 0;
     PyErr_Format(PyExc_ValueError,
-                 wants ? "%s takes a value with tzinfo: say which zone it is in"
-                       : "%s has no time zone: take tzinfo away from the value, or use its -tz type",
+                 wants
+                     ? "%s takes a value with tzinfo: say which zone it is in"
+                     : "%s has no time zone: take tzinfo away from the value, or use its -tz type",
                  type->name);
     return -1;
 }
@@ -145,15 +146,15 @@ static int text_timestamp(puff_buf *out, const puff_pg_type *type, PyObject *v) 
 
 static int text_interval(puff_buf *out, const puff_pg_type *type, PyObject *v) {
     if (!PyDelta_Check(v)) return wrong_type(type, "a datetime.timedelta", v);
-    return put_str(out, PyUnicode_FromFormat("%d days %d seconds %d microseconds",
-                                             PyDateTime_DELTA_GET_DAYS(v),
-                                             PyDateTime_DELTA_GET_SECONDS(v),
-                                             PyDateTime_DELTA_GET_MICROSECONDS(v)));
+    return put_str(out, PyUnicode_FromFormat(
+                            "%d days %d seconds %d microseconds", PyDateTime_DELTA_GET_DAYS(v),
+                            PyDateTime_DELTA_GET_SECONDS(v), PyDateTime_DELTA_GET_MICROSECONDS(v)));
 }
 
 /* bytes are JSON already, anything else is encoded: what fetch gives back can be sent again. */
 static int text_json(puff_buf *out, const puff_pg_type *type, PyObject *v) {
-    PyObject *json = PyBytes_Check(v) ? Py_NewRef(v) : PyObject_CallOneArg(json_encode, v); /* new */
+    PyObject *json =
+        PyBytes_Check(v) ? Py_NewRef(v) : PyObject_CallOneArg(json_encode, v); /* new */
     if (!json) return -1;
     int rc = put(out, PyBytes_AS_STRING(json), (size_t)PyBytes_GET_SIZE(json));
     Py_DECREF(json);
@@ -253,7 +254,8 @@ static int param_text(puff_pg_params *params, int i, const puff_pg_type *type, P
     puff_buf out;
     puff_buf_init(&out, &puff_alloc_system, (size_t)1 << 30);
     int rc = put_text(&out, type, v);
-    if (rc == 0) rc = from_core(puff_pg_params_copy(params, i, out.data ? out.data : "", out.len, 0), type);
+    if (rc == 0)
+        rc = from_core(puff_pg_params_copy(params, i, out.data ? out.data : "", out.len, 0), type);
     puff_buf_deinit(&out);
     return rc;
 }
@@ -294,9 +296,9 @@ static int param_float(puff_pg_params *params, int i, const puff_pg_type *type, 
 
 static int param_bytea(puff_pg_params *params, int i, const puff_pg_type *type, PyObject *v) {
     if (PyBytes_Check(v))
-        return from_core(puff_pg_params_ref(params, i, PyBytes_AS_STRING(v),
-                                            (size_t)PyBytes_GET_SIZE(v), 1),
-                         type);
+        return from_core(
+            puff_pg_params_ref(params, i, PyBytes_AS_STRING(v), (size_t)PyBytes_GET_SIZE(v), 1),
+            type);
     Py_buffer view; /* anything else may change before it is sent */
     if (PyObject_GetBuffer(v, &view, PyBUF_SIMPLE) < 0) {
         PyErr_Clear();

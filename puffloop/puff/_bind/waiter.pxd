@@ -24,8 +24,10 @@ cdef class Waiter:
     cdef WaiterState state
     cdef World world
 
-    # Overrides. Both run on the loop's thread with the GIL. start() hands the operation to the core and may
-    # resolve at once; it keeps a reference to self until the core's callback has run. abandon() says that
+    # Overrides. Both run on the loop's thread with the GIL. start() hands the operation to
+    # the core and may
+    # resolve at once; it keeps a reference to self until the core's callback has run.
+    # abandon() says that
     # nobody waits any more: the core's callback still comes, once, and resolve() then does nothing.
     cdef int start(self) except -1
     cdef void abandon(self) noexcept

@@ -1,10 +1,12 @@
 # cython: language_level=3
-"""One outstanding operation and whoever waits for it: a task, a greenlet, another thread or a script.
+"""One outstanding operation and whoever waits for it: a task, a greenlet, another thread or a
+script.
 
     call(waiter) --start()--> core ... core's callback --> resolve() / reject() --> wake
          |                                                                           |
          +-- task: yields a Future -----------------------------------------------  set_result
-         +-- greenlet: parks -----------------------------------------------------  a ready-ring entry that resumes it
+         +-- greenlet: parks -----------------------------------------------------  a ready-ring
+         entry that resumes it
          +-- thread: blocks on a lock, without the GIL ---------------------------  release
          +-- script: runs its own loop with the waiter as a task -----------------  as a task
 
@@ -46,7 +48,9 @@ cdef class Waiter:
         self._finish()
 
     cdef void _finish(self) noexcept:
-        """Wakes whoever waits. An exception here would be lost with the waiter: it goes to the loop."""
+        """Wakes whoever waits. An exception here would be lost with the waiter: it goes to the
+        loop.
+        """
         self.state = W_DONE
         parked = self.parked
         if parked is None:
@@ -165,8 +169,9 @@ def _give_up_for_thread(Waiter waiter):
 
 cdef object _foreign():
     return RuntimeError(
-        "this coroutine runs on a loop that is not Puff's: start the program with puff.run(main()), "
-        "asyncio.Runner(loop_factory=puff.new_event_loop), or `uvicorn --loop puff`"
+        "this coroutine runs on a loop that is not Puff's: start the program with "
+        "puff.run(main()), asyncio.Runner(loop_factory=puff.new_event_loop), or "
+        "`uvicorn --loop puff`"
     )
 
 
