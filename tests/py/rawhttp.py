@@ -66,9 +66,11 @@ class Connection:
         return int(lines[0].split(" ")[1]), _fields(lines[1:])
 
     async def _chunks(self, response: Response) -> None:
+        pieces = []
         while size := int(await self.reader.readline(), 16):
-            response.body += await self.reader.readexactly(size)
+            pieces.append(await self.reader.readexactly(size))
             assert await self.reader.readexactly(2) == b"\r\n"
+        response.body = b"".join(pieces)
         lines = []
         while (line := await self.reader.readline()) != b"\r\n":
             lines.append(line.decode("latin-1").rstrip("\r\n"))
