@@ -113,8 +113,7 @@ static void on_poll(puff_poll *p, int status, int events) {
         step(c);
         return;
     }
-    /* A poll that failed will not report again: libpq's read finds out why. */
-    c->cbs->on_ready(c, status ? PUFF_READABLE : events);
+    c->cbs->on_ready(c, status ? PUFF_READABLE | PUFF_DISCONNECT : events);
 }
 
 static void on_report(puff_defer *d) {

@@ -9,7 +9,8 @@ typedef struct puff__pg_conn puff__pg_conn;
 typedef struct puff__pg_conn_cbs {
     /* Once, in a later turn: err NULL is success, and the connection is in pipeline mode. */
     void (*on_open)(puff__pg_conn *c, const puff_err *err);
-    /* While it is open: PUFF_READABLE, PUFF_WRITABLE as asked for. */
+    /* While it is open: PUFF_READABLE, PUFF_WRITABLE as asked for. With PUFF_DISCONNECT the socket has failed
+     * and nothing more will be reported: what is still in it can be read now. */
     void (*on_ready)(puff__pg_conn *c, int events);
 } puff__pg_conn_cbs;
 

@@ -13,6 +13,7 @@
 
 #include <assert.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "puff_config.h"
 
@@ -40,7 +41,7 @@ void puff__pg_lane_reset(puff__pg_lane *lane) {
     lane->cancel = NULL;
     lane->n_written = lane->n_ended = lane->est_ns = lane->cancel_reaches = 0;
     lane->n_closing = 0;
-    lane->blocked = lane->broken = false;
+    lane->blocked = lane->broken = lane->tainted = false;
     lane->last_ended_ns = puff_now_ns();
 }
 
@@ -207,18 +208,26 @@ static void keep(puff__pg_lane *lane, puff__pg_slot *slot, PGresult *res, bool f
     lane->result = res;
 }
 
+/* The status byte counts, but while others are on their way behind it libpq only says "active": the tag of what
+ * opens a transaction is the sign then. From there on all that was answered is going to be undone. */
+static bool leaves_transaction(puff__pg_lane *lane, const PGresult *res) {
+    PGTransactionStatusType status = PQtransactionStatus(lane->conn.pg);
+    if (status == PQTRANS_INTRANS || status == PQTRANS_INERROR) return true;
+    if (PQresultStatus(res) != PGRES_COMMAND_OK) return false;
+    const char *tag = PQcmdStatus((PGresult *)res);
+    return strcmp(tag, "BEGIN") == 0 || strcmp(tag, "START TRANSACTION") == 0;
+}
+
 static void end_slot(puff__pg_lane *lane) {
     PGresult *res = lane->result;
     lane->result = NULL;
-    PGTransactionStatusType status = PQtransactionStatus(lane->conn.pg);
+    if (leaves_transaction(lane, res)) lane->tainted = true;
     uint64_t took_ns = puff__pg_lane_running_ns(lane, lane->read_ns);
     puff__pg_slot slot = puff__pg_lane_pop(lane);
     slot.took_ns = took_ns;
     lane->last_ended_ns = lane->read_ns;
     lane->n_ended++;
-    /* ACTIVE: others are on their way behind it, and libpq does not say. The last of them shows it. */
-    bool left_open = status == PQTRANS_INTRANS || status == PQTRANS_INERROR;
-    puff__pg_on_answer(lane, &slot, res, left_open);
+    puff__pg_on_answer(lane, &slot, res);
 }
 
 static void on_result(puff__pg_lane *lane, PGresult *res) {
@@ -252,7 +261,18 @@ static void read_once(puff__pg_lane *lane) {
     bool lost = !PQconsumeInput(pg);
     while (!PQisBusy(pg) && lane->n && !lane->broken) on_result(lane, PQgetResult(pg));
     for (PGnotify *n; (n = PQnotifies(pg)) != NULL;) PQfreemem(n);
-    if (lost) lane->broken = true;
+    if (lost || lane->conn.farewell.code) lane->broken = true;
+}
+
+static bool has_input(puff__pg_lane *lane) {
+    char byte;
+    return recv(PQsocket(lane->conn.pg), &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/* libuv stops a poll at the first sign of an error, with the server's last words still to be read. */
+static void read_rest(puff__pg_lane *lane) {
+    while (!lane->broken && has_input(lane)) read_once(lane);
+    lane->broken = true;
 }
 
 /* With TLS a record that libpq had no room for stays in OpenSSL, where poll() does not see it. A record is 16 KiB
@@ -262,6 +282,7 @@ void puff__pg_lane_on_ready(puff__pg_conn *c, int events) {
     lane->read_ns = puff_now_ns();
     read_once(lane);
     if (!lane->broken && PQsslInUse(c->pg)) read_once(lane);
+    if (events & PUFF_DISCONNECT) read_rest(lane);
     if (!lane->broken && lane->blocked) puff__pg_lane_flush(lane);
     if (lane->broken)
         puff__pg_on_broken(lane);

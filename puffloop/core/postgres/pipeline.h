@@ -54,6 +54,7 @@ typedef struct puff__pg_lane {
     int n_closing, cap_closing;
     bool blocked; /* the kernel takes no more: no new queries */
     bool broken;  /* it can only be dropped */
+    bool tainted; /* a query left a transaction open */
 } puff__pg_lane;
 
 /* max_depth: how many queries at most are on their way. PUFF_ENOMEM. */
@@ -86,9 +87,8 @@ uint64_t puff__pg_lane_running_ns(puff__pg_lane *lane, uint64_t now_ns);
 void puff__pg_lane_on_ready(puff__pg_conn *c, int events);
 
 /* What the pool is told (query.c, pool.c). None of these may close the lane but the last two.
- * A slot has its answer; res is now the callee's. in_transaction: the session is not idle after it. */
-void puff__pg_on_answer(puff__pg_lane *lane, puff__pg_slot *slot, PGresult *res,
-                        bool in_transaction);
+ * A slot has its answer; res is now the callee's. */
+void puff__pg_on_answer(puff__pg_lane *lane, puff__pg_slot *slot, PGresult *res);
 /* A batch of answers has been read: there may be room. */
 void puff__pg_on_batch(puff__pg_lane *lane);
 /* lane.broken has been set, or the connection is lost. */

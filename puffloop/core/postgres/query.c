@@ -518,10 +518,10 @@ static void learn_cost(puff_pg_pool *pool, const puff__pg_slot *slot) {
     puff__pg_stmt_took(slot->st, slot->took_ns > pool->rtt_ns ? slot->took_ns - pool->rtt_ns : 0);
 }
 
-static void answer_query(puff__pg_lane *lane, puff__pg_slot *slot, PGresult *res, bool tainted) {
+static void answer_query(puff__pg_lane *lane, puff__pg_slot *slot, PGresult *res) {
     ExecStatusType status = PQresultStatus(res);
     learn_cost(lane->pool, slot);
-    if (tainted)
+    if (lane->tainted)
         answer_tainted(lane, slot, res);
     else if (status == PGRES_FATAL_ERROR)
         answer_error(lane, slot, res);
@@ -561,10 +561,9 @@ static void answer_describe(puff__pg_lane *lane, puff__pg_slot *slot, PGresult *
     PQclear(res);
 }
 
-void puff__pg_on_answer(puff__pg_lane *lane, puff__pg_slot *slot, PGresult *res,
-                        bool in_transaction) {
+void puff__pg_on_answer(puff__pg_lane *lane, puff__pg_slot *slot, PGresult *res) {
     switch (slot->kind) {
-    case PUFF__PG_QUERY: answer_query(lane, slot, res, in_transaction); break;
+    case PUFF__PG_QUERY: answer_query(lane, slot, res); break;
     case PUFF__PG_DESCRIBE: answer_describe(lane, slot, res); break;
     case PUFF__PG_CLOSE: PQclear(res); break;
     }

@@ -17,7 +17,9 @@
 
 /* Longer texts are prepared for one use: 256 of them must not be 256 megabytes. */
 enum { MAX_CACHED_SQL = 64 * 1024 };
-enum { UNKNOWN_COST_NS = 100 * 1000 };
+/* Until it has run: five of them fit on a lane (pool.c, SLOW_NS), and if they turn out to be slow no more than
+ * these wait for each other. */
+enum { UNKNOWN_COST_NS = 1000 * 1000 };
 
 /* FNV-1a over words: a text is hashed at every query. */
 static uint64_t hash_of(puff_str s) {
@@ -107,9 +109,11 @@ void puff__pg_stmt_name(const puff__pg_stmts *c, uint64_t id, char name[PUFF__PG
     snprintf(name, PUFF__PG_NAME_CAP, "puff_%08" PRIx32 "_%" PRIx64, c->token, id);
 }
 
-/* An average that forgets: the last execution counts an eighth. */
+/* An average that forgets: the last execution counts an eighth. The first too: it was planned and its pages
+ * were read, and one hiccup must not make a statement a slow one. */
 void puff__pg_stmt_took(puff__pg_stmt *st, uint64_t ns) {
-    st->ewma_ns = st->ewma_ns ? st->ewma_ns - st->ewma_ns / 8 + ns / 8 : ns + 1;
+    uint64_t was = puff__pg_stmt_est_ns(st);
+    st->ewma_ns = was - was / 8 + ns / 8;
 }
 
 uint64_t puff__pg_stmt_est_ns(const puff__pg_stmt *st) {

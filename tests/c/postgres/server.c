@@ -40,14 +40,18 @@ void bed_open(bed *b, const puff_pg_pool_options *opts) {
     if (puff_pg_pool_new(&b->pool, b->loop, &o, &err) != 0) CHECK_FAIL("%s", err.msg);
 }
 
-static void on_closed(void *arg) { ((bed *)arg)->closed = true; }
+void bed_on_closed(void *arg) { ((bed *)arg)->closed = true; }
 
-void bed_close(bed *b, uint64_t drain_ms) {
-    puff_pg_pool_close(b->pool, drain_ms, on_closed, b);
-    CHECK(!b->closed);
-    bed_until(b, &b->closed);
+void bed_free(bed *b) {
     puff_loop_free(b->loop);
     CHECK_EQ_INT(b->alloc.n_live, 0);
+}
+
+void bed_close(bed *b, uint64_t drain_ms) {
+    puff_pg_pool_close(b->pool, drain_ms, bed_on_closed, b);
+    CHECK(!b->closed);
+    bed_until(b, &b->closed);
+    bed_free(b);
 }
 
 static void on_wake(puff_timer *t) { (void)t; }
@@ -106,6 +110,7 @@ void ask_submit(bed *b, ask *a, const char *sql, int n_params) {
     a->q.sql_len = strlen(sql);
     a->q.params = a->params;
     a->q.n_params = n_params;
+    a->q.timeout_ms = a->timeout_ms;
     a->q.on_done = on_done;
     a->q.data = a;
     puff_pg_submit(b->pool, &a->q);

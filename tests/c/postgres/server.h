@@ -22,6 +22,8 @@ typedef struct bed {
 void bed_open(bed *b, const puff_pg_pool_options *opts);
 /* Closes the pool (drain_ms) and the loop, and checks that nothing lives any more. */
 void bed_close(bed *b, uint64_t drain_ms);
+void bed_on_closed(void *arg); /* for a test that closes the pool itself, then */
+void bed_free(bed *b);
 /* Turns until *flag, 20 s at most. */
 void bed_until(bed *b, const bool *flag);
 puff_pg_pool_stats bed_stats(bed *b);
@@ -38,6 +40,7 @@ typedef struct ask {
     char tag[64], text[256]; /* text: the first cell */
     int32_t len;             /* of it; -1: NULL */
     int format;
+    uint64_t timeout_ms;
     puff_pg_param params[8];
     int *order; /* where to note as which one it ended; may be NULL */
     int place;
