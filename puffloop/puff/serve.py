@@ -140,11 +140,16 @@ class _Worker:
             stop_timeout_ms=config.stop_timeout_ms,
             http=config.http,
         )
-        status = await self._start(server)
-        if status == OK:
-            await self._stop.wait()
-            status = await self._end(server)
-        return status
+        starting = asyncio.ensure_future(self._start(server))
+        stopping = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()  # _close() ends what it began
+            return OK
+        if starting.result() != OK:
+            return starting.result()
+        await stopping
+        return await self._end(server)
 
     async def _start(self, server: Server) -> int:
         try:
