@@ -158,6 +158,8 @@ PUFF_API int puff_redis_command_submit(puff_redis_pool *pool, const puff_str *ar
  * command on a shared connection keeps its place there, and its reply is read and dropped; a
  * blocking command ends with its connection. Twice is allowed. */
 PUFF_API void puff_redis_command_cancel(puff_redis_command *command);
+/* In the callback, after an error: whether the server may have seen the command. */
+PUFF_API bool puff_redis_command_may_have_run(const puff_redis_command *command);
 
 #ifdef __cplusplus
 }

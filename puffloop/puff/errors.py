@@ -19,6 +19,12 @@ __all__ = [
     "PostgresUsageError",
     "PuffError",
     "QueryCanceled",
+    "RedisAuthError",
+    "RedisConnectionError",
+    "RedisError",
+    "RedisReplyError",
+    "RedisTimeoutError",
+    "RedisUsageError",
     "SerializationFailure",
     "UndefinedColumn",
     "UndefinedTable",
@@ -57,7 +63,8 @@ class EmbeddedError(PuffError):
 class PostgresError(PuffError):
     """What the server refused; `str(error)` is its message.
 
-    `sqlstate` is the five characters of PostgreSQL's appendix A; the other attributes are what the server added, else
+    `sqlstate` is the five characters of PostgreSQL's appendix A; the other attributes are what the
+    server added, else
     None. Common codes have classes of their own below, so that `except UniqueViolation` reads well.
     """
 
@@ -88,7 +95,7 @@ class PostgresTimeoutError(PostgresError, TimeoutError):
 
 
 class PostgresUsageError(PostgresError):
-    """The call cannot work as it was made: a wrong number of parameters, SQL that needs a session."""
+    """The call cannot work as made: a wrong number of parameters, SQL that needs a session."""
 
 
 class IntegrityConstraintViolation(PostgresError):
@@ -135,7 +142,7 @@ _BY_SQLSTATE: dict[str, type[PostgresError]] = {
 
 
 def postgres_error(sqlstate: str, message: str, **fields: Any) -> PostgresError:
-    """Return the exception for what the server reported; `fields` are attributes of PostgresError."""
+    """Return the exception for what the server said; `fields` are attributes of PostgresError."""
     kind = _BY_SQLSTATE.get(sqlstate)
     if kind is None:
         kind = IntegrityConstraintViolation if sqlstate.startswith("23") else PostgresError
@@ -144,3 +151,46 @@ def postgres_error(sqlstate: str, message: str, **fields: Any) -> PostgresError:
     for name, value in fields.items():
         setattr(error, name, value)
     return error
+
+
+# ---- Redis ----
+
+
+class RedisError(PuffError):
+    """What can go wrong with a Redis command."""
+
+
+class RedisReplyError(RedisError):
+    """The server answered with an error; `code` is its first word, such as "WRONGTYPE" or "ERR".
+
+    One inside an array is not raised: it stands there as a value.
+    """
+
+    code: str
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = message.split(" ", 1)[0]
+
+
+class RedisConnectionError(RedisError, ConnectionError):
+    """No connection could be made, or it was lost while the command was on its way.
+
+    `maybe_executed`: the command was sent and its fate is not known.
+    """
+
+    maybe_executed: bool = False
+
+
+class RedisAuthError(RedisConnectionError):
+    """The server refused the user or the password, or wants one."""
+
+
+class RedisTimeoutError(RedisError, TimeoutError):
+    """`timeout_ms` passed before the reply came; `maybe_executed` as in RedisConnectionError."""
+
+    maybe_executed: bool = False
+
+
+class RedisUsageError(RedisError):
+    """The call cannot work as it was made: a command that needs a session, too many that wait."""

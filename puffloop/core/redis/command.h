@@ -28,8 +28,9 @@ struct puff_redis_command {
     uint64_t pos;         /* IN_FLIGHT: where its bytes begin in all that the connection has sent */
     puff__redis_where where;
     int due; /* the status that the callback will be given from a later turn; 0: none is due */
-    uint8_t n_losses; /* connections that ended before it was written */
-    bool answered;    /* the callback has run */
+    uint8_t n_losses;  /* connections that ended before it was written */
+    bool answered;     /* the callback has run */
+    bool may_have_run; /* the kernel has all of it, and there will be no reply to tell */
     bool blocking;
     bool internal; /* the connection's own, part of its handshake */
 };

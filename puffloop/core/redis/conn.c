@@ -84,7 +84,10 @@ static void take_commands(puff__redis_conn *conn, uint64_t written, puff_queue *
     while ((node = puff_queue_pop(&conn->in_flight)) != NULL) {
         puff_redis_command *c = command_of(node);
         c->conn = NULL;
-        if (!reclaim(conn, c, written)) c->where = PUFF__REDIS_NOWHERE;
+        if (!reclaim(conn, c, written)) {
+            c->where = PUFF__REDIS_NOWHERE;
+            c->may_have_run = true;
+        }
         puff_queue_push(orphans, node);
     }
     conn->pool->n_in_flight -= conn->n_in_flight;

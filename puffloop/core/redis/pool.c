@@ -89,9 +89,10 @@ static void describe_due(const puff_redis_command *c, puff_err *err) {
     if (c->due == PUFF_ECANCELED)
         puff_err_set(err, c->due, PUFF_DOMAIN_REDIS, "the command was cancelled");
     else if (c->due == PUFF_ECLOSED)
-        puff_err_set(err, c->due, PUFF_DOMAIN_REDIS,
-                     "redis at %s: the pool was closed; a command that was sent may have run",
-                     address);
+        puff_err_set(err, c->due, PUFF_DOMAIN_REDIS, "redis at %s: %s%s", address,
+                     c->n_losses > MAX_LOSSES ? "connections are lost before they can be used"
+                                              : "the pool was closed",
+                     c->may_have_run ? "; the command may have run" : "");
     else if (c->due == c->pool->last_error.code)
         *err = c->pool->last_error;
     else
@@ -441,7 +442,7 @@ static void time_out_in_flight(puff_redis_command *c) {
     puff_err_set(&err, PUFF_ETIMEOUT, PUFF_DOMAIN_REDIS,
                  "redis at %s: no reply in time; the command may have run", c->pool->address);
     puff_queue_remove(&c->node_deadline);
-    c->answered = true;
+    c->answered = c->may_have_run = true;
     puff__redis_conn_abandon(conn, c);
     c->cb(c->arg, PUFF_ETIMEOUT, NULL, &err);
     if (conn->state != PUFF__REDIS_READY) return;
@@ -553,6 +554,8 @@ void puff_redis_command_cancel(puff_redis_command *c) {
     puff__redis_conn_abandon(conn, c);
     if (conn->exclusive) close_exclusive(conn, PUFF_ECANCELED, "cancelled");
 }
+
+bool puff_redis_command_may_have_run(const puff_redis_command *c) { return c->may_have_run; }
 
 /* ---- the pool itself ----------------------------------------------------------------------- */
 

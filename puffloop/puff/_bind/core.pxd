@@ -205,6 +205,7 @@ cdef extern from "puff/postgres.h":
         uint64_t idle_timeout_ms
         uint64_t backoff_min_ms
         uint64_t backoff_max_ms
+        size_t max_param_bytes
 
     ctypedef struct puff_pg_pool_stats:
         int n_lanes
@@ -285,10 +286,12 @@ cdef extern from "puff/redis.h":
 
     int puff_redis_pool_new(puff_redis_pool **out, puff_loop *loop, const puff_redis_options *opts,
                             puff_err *err)
-    void puff_redis_pool_close(puff_redis_pool *pool, void (*on_closed)(void *arg) noexcept, void *arg)
+    void puff_redis_pool_close(puff_redis_pool *pool, void (*on_closed)(void *arg) noexcept,
+                               void *arg)
     puff_redis_stats puff_redis_pool_get_stats(puff_redis_pool *pool)
     int puff_redis_command_submit(
-        puff_redis_pool *pool, const puff_str *argv, size_t argc, const puff_redis_command_options *opts,
+        puff_redis_pool *pool, const puff_str *argv, size_t argc,
+        const puff_redis_command_options *opts,
         void (*cb)(void *arg, int status, void *reply, const puff_err *err) noexcept, void *arg,
         puff_redis_command **out, puff_err *err)
     void puff_redis_command_cancel(puff_redis_command *command)
