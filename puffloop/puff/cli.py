@@ -169,7 +169,7 @@ def _build_flags(settings: _Settings) -> click.Command:
             raise click.UsageError("say what you want: --cflags, --libs or both")
         package = Path(__file__).parent
         include = next(
-            (p for p in (package / "_include", package.parents[1] / "include") if p.is_dir()), None
+            (p for p in (package / "include", package.parents[1] / "include") if p.is_dir()), None
         )
         if include is None:
             raise PuffError("the headers are not installed here; install puffloop from its wheel")

@@ -380,6 +380,19 @@ def test_the_keys_are_the_fields_of_the_c_structs(
     assert table == fields
 
 
+@pytest.mark.parametrize(
+    ("binding", "table"),
+    [
+        ("http.pyx", set(schema.Server.__struct_fields__) - config.NOT_HTTP),
+        ("postgres.pyx", set(schema.Postgres.__struct_fields__) - {"name", "enable", "pool_size"}),
+        ("redis.pyx", set(schema.Redis.__struct_fields__) - {"name", "enable", "pool_size"}),
+    ],
+)
+def test_no_setting_is_dropped_on_its_way_to_c(binding: str, table: set[str]) -> None:
+    code = (ROOT / "puffloop" / "puff" / "_bind" / binding).read_text()
+    assert {key for key in table - {"url"} if f'"{key}"' not in code} == set()
+
+
 @pytest.mark.parametrize("table", ["server", "postgres", "redis", "commands", ""])
 def test_every_key_has_its_row_in_the_docs(table: str) -> None:
     text = (ROOT / "docs" / "config.md").read_text()

@@ -87,6 +87,9 @@ cdef int _fill_options(puff_pg_pool_options *opts, dict given) except -1:
     opts.queue_timeout_ms = given.get("queue_timeout_ms") or 0
     opts.query_timeout_ms = given.get("query_timeout_ms") or 0
     opts.idle_timeout_ms = given.get("idle_timeout_ms") or 0
+    opts.backoff_min_ms = given.get("backoff_min_ms") or 0
+    opts.backoff_max_ms = given.get("backoff_max_ms") or 0
+    opts.max_param_bytes = given.get("max_param_bytes") or 0
     return 0
 
 
