@@ -70,8 +70,7 @@ typedef enum puff_pg_kind {
 typedef struct puff_pg_type {
     uint32_t oid;
     uint32_t array_oid; /* the type whose elements are this one; 0: none */
-    uint32_t
-        elem_oid; /* of an array its element, of a range its subtype, of a multirange its range */
+    uint32_t elem_oid;  /* an array's element, a range's subtype, a multirange's range */
     puff_pg_kind kind;
     const char *name;
 } puff_pg_type;

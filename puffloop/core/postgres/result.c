@@ -110,8 +110,7 @@ static void extract_sqlstate(puff_err *err) {
     char *at = strstr(err->msg, ":  ");
     if (!at || !is_sqlstate(at + 3)) return;
     copy_sqlstate(err, at + 3);
-    memmove(at + 2, at + 9, strlen(at + 9) + 1); /* "FATAL: " keeps one space */
-    at[1] = ' ';
+    memmove(at + 2, at + 10, strlen(at + 10) + 1); /* ":  28P01: " becomes ": " */
 }
 
 static size_t append_line(char *msg, size_t len, size_t cap, const char *line, size_t n) {

@@ -48,7 +48,7 @@ static const char *skip_blank(const char *p, const char *end) {
 
 static puff_str next_word(const char **at, const char *end) {
     const char *p = skip_blank(*at, end), *first = p;
-    while (p < end && isalpha((unsigned char)*p)) p++;
+    while (p < end && (isalnum((unsigned char)*p) || *p == '_')) p++;
     *at = p;
     return (puff_str){first, (size_t)(p - first)};
 }

@@ -53,8 +53,12 @@ TEST(test_queries_of_one_turn_share_lanes_and_answer_in_order) {
     bed b;
     int order = 0;
     bed_open(&b, &(puff_pg_pool_options){.n_lanes_max = 2});
-    must_run(&b, "select 1");
     memset(asks, 0, sizeof asks);
+    for (int i = 0; i < 40; i++) { /* until it is known to be quick */
+        asks[0].params[0] = int4_param(bytes[0], i);
+        ask_run(&b, &asks[0], "select $1::int4", 1);
+    }
+    uint64_t n_flushes = bed_stats(&b).n_flushes;
     for (int i = 0; i < N; i++) {
         asks[i].order = &order;
         asks[i].params[0] = int4_param(bytes[i], i);
@@ -68,7 +72,7 @@ TEST(test_queries_of_one_turn_share_lanes_and_answer_in_order) {
     }
     puff_pg_pool_stats stats = bed_stats(&b);
     CHECK(stats.n_lanes <= 2);
-    CHECK(stats.n_flushes < N / 4);
+    CHECK(stats.n_flushes - n_flushes < N / 4);
     CHECK(stats.n_prepares <= 4);
     CHECK_EQ_INT(stats.n_in_flight, 0);
     bed_close(&b, 1000);
