@@ -141,7 +141,7 @@ void puff_h1_input_consume(puff_h1_input *in, size_t n) {
         return;
     }
     assert(n <= in->n_body);
-    in->body += n;
+    if (n) in->body += n; /* body is NULL before the first decoded byte */
     in->n_body -= n;
     if (in->n_body == 0 && in->framing == PUFF_H1_CHUNKED_END) in->framing = PUFF_H1_NO_BODY;
 }
