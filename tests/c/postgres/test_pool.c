@@ -301,6 +301,18 @@ TEST(test_an_idle_lane_that_was_closed_is_replaced_silently) {
     bed_close(&b, 1000);
 }
 
+TEST(test_a_lane_idle_for_long_is_looked_at_before_it_is_used) {
+    bed b;
+    ask a = {.order = NULL};
+    bed_open(&b, &(puff_pg_pool_options){.dsn = named("puff_stale"), .n_lanes_max = 1});
+    must_run(&b, "select 1");
+    kill_all_lanes("puff_stale");
+    b.pool->lanes[0].last_ended_ns = 0; /* and no turn has seen its end */
+    ask_run(&b, &a, "select 1", 0);
+    CHECK_EQ_INT(a.code, 0);
+    bed_close(&b, 1000);
+}
+
 TEST(test_loss_fails_what_was_written_and_sends_what_was_not) {
     bed b;
     char bytes[4];
@@ -428,6 +440,84 @@ TEST(test_close_while_connecting) {
     ask_submit(&b, &a, "select 1", 0);
     bed_close(&b, 1000);
     CHECK_EQ_INT(a.code, PUFF_ECLOSED);
+}
+
+static void close_in_callback(puff_pg_query *q, puff_pg_result *res, const puff_pg_error *err) {
+    puff_pg_pool_close(q->pool, 0, bed_on_closed, q->data);
+}
+
+TEST(test_close_in_a_callback_with_others_on_their_way) {
+    static ask others[30];
+    bed b;
+    bed_open(&b, &(puff_pg_pool_options){.n_lanes_max = 2});
+    must_run(&b, "select 'x'");
+    const char *sql = "select 'x'";
+    puff_pg_query q = {
+        .sql = sql, .sql_len = strlen(sql), .on_done = close_in_callback, .data = &b};
+    memset(others, 0, sizeof others);
+    for (int i = 0; i < 30; i++) {
+        if (i == 2) puff_pg_submit(b.pool, &q);
+        ask_submit(&b, &others[i], i % 3 ? sql : "select 'another'", 0);
+    }
+    bed_until(&b, &b.closed);
+    for (int i = 0; i < 30; i++) {
+        CHECK_EQ_INT(others[i].n_done, 1);
+        CHECK(others[i].code == 0 || others[i].code == PUFF_ECLOSED);
+    }
+    bed_free(&b);
+}
+
+typedef struct chain {
+    puff_pg_query q;
+    puff_pg_query *victim;
+    int left;
+    bool done;
+} chain;
+
+static void on_link(puff_pg_query *q, puff_pg_result *res, const puff_pg_error *err) {
+    chain *c = q->data;
+    CHECK(res);
+    if (c->victim) puff_pg_query_cancel(c->victim);
+    c->victim = NULL;
+    c->done = --c->left == 0;
+    if (!c->done) puff_pg_submit(q->pool, q);
+}
+
+TEST(test_a_query_is_submitted_again_and_another_cancelled_in_its_callback) {
+    bed b;
+    ask victim = {.order = NULL};
+    const char *sql = "select 1";
+    chain c = {.q = {.sql = sql, .sql_len = 8, .on_done = on_link, .data = &c}, .left = 50};
+    bed_open(&b, &(puff_pg_pool_options){.n_lanes_max = 1});
+    must_run(&b, sql);
+    c.victim = &victim.q;
+    puff_pg_submit(b.pool, &c.q);
+    ask_submit(&b, &victim, sql, 0);
+    bed_until(&b, &c.done);
+    bed_until(&b, &victim.done);
+    CHECK_EQ_INT(victim.code, PUFF_ECANCELED);
+    CHECK_EQ_INT(victim.n_done, 1);
+    bed_close(&b, 1000);
+}
+
+/* Both sides would block, each writing to the other, if we did not read while we write. */
+TEST(test_megabytes_both_ways_at_once_do_not_lock_up) {
+    enum { N = 24, LEN = 1 << 20 };
+    static ask asks[N];
+    bed b;
+    char *big = malloc(LEN + 1);
+    memset(big, 'x', LEN);
+    big[LEN] = '\0';
+    bed_open(&b, &(puff_pg_pool_options){.n_lanes_max = 2});
+    memset(asks, 0, sizeof asks);
+    for (int i = 0; i < N; i++) {
+        asks[i].params[0] = text_param(big);
+        ask_submit(&b, &asks[i], "select $1::text || 'y'", 1);
+    }
+    until_all(&b, asks, N);
+    for (int i = 0; i < N; i++) CHECK_EQ_INT(asks[i].len, LEN + 1);
+    bed_close(&b, 1000);
+    free(big);
 }
 
 /* ---- memory ---- */
