@@ -114,7 +114,7 @@ class PrivateServer:
 
     def start(self) -> None:
         if not self.running():
-            self._starter.submit(self._server.start).result()
+            self._starter.submit(self._server.start_after_crash).result()
 
     def stop(self) -> None:
         """As an administrator would: connections are ended, data is saved."""

@@ -115,6 +115,15 @@ class Server:
                 raise ServerError(f"no answer in {START_TIMEOUT_S:.0f} s: {self._last_words()}")
             delay = min(delay * 1.5, 0.1)
 
+    def start_after_crash(self) -> None:
+        """What the dead server left (its children, its shared memory) goes within moments."""
+        for delay in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4):
+            try:
+                return self.start()
+            except ServerError:
+                time.sleep(delay)
+        return self.start()
+
     def stop(self) -> None:
         """Asks in the order of `stop`, then insists."""
         for name, seconds in self.spec["stop"]:
@@ -144,10 +153,7 @@ class Server:
         return True
 
     def _spawn(self, argv: list[str]) -> subprocess.Popen[bytes]:
-        user: dict[str, Any] = {}
-        if self.spec["user"]:
-            uid, gid = self.spec["user"]
-            user = {"user": uid, "group": gid, "extra_groups": []}
+        uid, gid = self.spec["user"] or (None, None)
         log = open_log(self.spec["log"])
         try:
             self._log_start = os.fstat(log).st_size
@@ -160,7 +166,9 @@ class Server:
                 env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
                 pass_fds=[self._lock_fd] if self._lock_fd >= 0 else [],
                 preexec_fn=die_with_parent,
-                **user,
+                user=uid,
+                group=gid,
+                extra_groups=None if uid is None else [],
             )
         except (OSError, subprocess.SubprocessError) as e:
             raise ServerError(f"cannot run {argv[0]}: {e}") from None
@@ -304,15 +312,7 @@ class Supervisor:
         self.crashes = [t for t in self.crashes if now - t < RESTART_WINDOW_S] + [now]
         if len(self.crashes) > RESTARTS:
             raise ServerError(f"it died {len(self.crashes)} times within a minute")
-        for attempt in range(6):
-            # What the dead server left (its children, its shared memory) goes within moments.
-            time.sleep(0.1 * 2**attempt)
-            try:
-                return self.server.start()
-            except ServerError:
-                if attempt == 5:
-                    raise
-        return None
+        self.server.start_after_crash()
 
     def _listen_to_signals(self) -> None:
         self.woken, wake = socket.socketpair()
