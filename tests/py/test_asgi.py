@@ -639,6 +639,35 @@ async def test_exception_after_the_response_is_only_logged(caplog: pytest.LogCap
 
 
 @on_puff
+async def test_exception_in_background_work_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await reply(send)
+        await asyncio.sleep(0.05)
+        raise ValueError("in the background")
+
+    async with serving(app) as s:
+        c = await s.connect()
+        assert (await c.get("/first")).status == 200
+        assert (await c.get("/second")).status == 200
+        c.close()
+    assert caplog.text.count("ValueError: in the background") == 2
+    assert "GET /first: " in caplog.text and "GET /second: " in caplog.text
+
+
+@on_puff
+async def test_another_thread_may_not_send() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        loop = asyncio.get_running_loop()
+        for call in (lambda: send(START), lambda: receive().send(None)):
+            with pytest.raises(RuntimeError, match="thread"):
+                await loop.run_in_executor(None, call)
+        await reply(send)
+
+    async with serving(app) as s:
+        assert (await s.get()).status == 200
+
+
+@on_puff
 async def test_an_app_that_never_answers(caplog: pytest.LogCaptureFixture) -> None:
     async def silent(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/start":

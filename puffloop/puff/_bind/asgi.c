@@ -29,7 +29,7 @@ static void request_failed(puff_asgi *asgi, puff_exchange *ex) {
     if (is_for_the_loop(exc))
         interrupt_loop((PyObject *)asgi->loop, exc);
     else if (ex)
-        puff_exchange_app_ended(ex, exc);
+        puff_exchange_app_ended(ex, asgi, exc);
     else
         puff_asgi_report(asgi, NULL, "a request could not be served", exc);
     Py_DECREF(exc);
@@ -40,6 +40,7 @@ static void request_failed(puff_asgi *asgi, puff_exchange *ex) {
 static void on_request(puff_http_request *req) {
     puff_asgi *asgi = puff_http_server_data(puff_http_conn_server(req->conn));
     puff_exchange *ex = puff_exchange_new(asgi, req);
+    asgi->thread = PyThread_get_thread_ident();
     if (!ex) {
         request_failed(asgi, NULL);
         puff_http_response_abort(req);

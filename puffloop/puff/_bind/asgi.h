@@ -34,7 +34,8 @@ typedef struct puff_asgi {
     puff_driver *idle;   /* borrowed from that Task */
     puff_queue running;  /* of puff_driver: requests whose app is suspended */
     size_t n_running;
-    bool stopping; /* no Task is kept idle any more */
+    unsigned long thread; /* that the loop runs in */
+    bool stopping;        /* no Task is kept idle any more */
     puff_access_log *log; /* owned; NULL: none */
     void *owner;          /* borrowed; the binding's own object */
 } puff_asgi;

@@ -147,6 +147,7 @@ static int call_with_task(PyObject *fn, PyObject *task) {
 /* The app waits for the first time: from now on its Task is a Task among others. */
 static void suspend(puff_driver *d) {
     d->state = DRIVER_SUSPENDED;
+    puff_exchange_hold(d->exchange);
     Py_INCREF(d->task);
     if (d->asgi) {
         puff_queue_push(&d->asgi->running, &d->node);
@@ -185,27 +186,33 @@ static PySendResult rearm(puff_driver *d, PyObject **result) {
 }
 
 static PySendResult app_returned(puff_driver *d, PyObject **result) {
-    puff_exchange_app_ended(d->exchange, NULL);
+    if (d->asgi) puff_exchange_app_ended(d->exchange, d->asgi, NULL);
     drop_request(d);
     bool again = d->state == DRIVER_RUNNING && d->asgi && !d->asgi->stopping && unregister_task;
     return again && is_as_new(d) ? rearm(d, result) : retire(d, result);
 }
 
-/* Ordinary exceptions end here, in the log; the three that mean something to a Task go on to it. */
+static bool is_for_the_task(PyObject *exc) {
+    return PyErr_GivenExceptionMatches(exc, cancelled_error) ||
+           PyErr_GivenExceptionMatches(exc, PyExc_SystemExit) ||
+           PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt);
+}
+
+/* Ordinary exceptions end here, in the log; the three that mean something to a Task go on to it, and so
+ * do those of a request that has outlived its server. */
 static PySendResult app_raised(puff_driver *d, PyObject **result) {
     PyObject *exc = puff_take_exception();
-    puff_exchange_app_ended(d->exchange, exc);
+    bool goes_on = !d->asgi || is_for_the_task(exc);
+    if (d->asgi) puff_exchange_app_ended(d->exchange, d->asgi, exc);
     drop_request(d);
     PySendResult r = retire(d, result);
-    if (PyErr_GivenExceptionMatches(exc, cancelled_error) ||
-        PyErr_GivenExceptionMatches(exc, PyExc_SystemExit) ||
-        PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt)) {
-        Py_CLEAR(*result);
-        puff_raise_exception(exc);
-        return PYGEN_ERROR;
+    if (!goes_on) {
+        Py_DECREF(exc);
+        return r;
     }
-    Py_DECREF(exc);
-    return r;
+    Py_CLEAR(*result);
+    puff_raise_exception(exc);
+    return PYGEN_ERROR;
 }
 
 /* What a step of the app means for the Task. */

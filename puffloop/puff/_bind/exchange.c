@@ -85,6 +85,14 @@ static int raise_http(int rc) {
     return -1;
 }
 
+/* The core knows one thread. Another one must go through the loop. */
+static bool is_our_thread(puff_exchange *ex) {
+    if (!ex->asgi || ex->asgi->thread == PyThread_get_thread_ident()) return true;
+    PyErr_SetString(PyExc_RuntimeError, "receive() and send() belong to the thread of the event loop; "
+                                        "use asyncio.run_coroutine_threadsafe() elsewhere");
+    return false;
+}
+
 /* message[key], borrowed; NULL: not there, or an exception. */
 static PyObject *peek(PyObject *message, PyObject *key) {
     return PyDict_GetItemWithError(message, key);
@@ -237,6 +245,7 @@ static PyObject *poll_drain(puff_exchange *ex) {
 }
 
 PyObject *puff_exchange_poll(puff_exchange *ex, enum puff_wait_kind kind) {
+    if (!is_our_thread(ex)) return NULL;
     return kind == PUFF_WAIT_RECEIVE ? poll_receive(ex) : poll_drain(ex);
 }
 
@@ -264,7 +273,8 @@ static PyObject *receive_call(PyObject *self, PyObject *const *args, size_t n, P
 
 static PyObject *send_call(PyObject *self, PyObject *const *args, size_t n, PyObject *kwnames) {
     puff_exchange *ex = ((channel *)self)->exchange;
-    if (!takes("send", PyVectorcall_NARGS(n), 1, kwnames) || send_message(ex, args[0]) < 0)
+    if (!takes("send", PyVectorcall_NARGS(n), 1, kwnames) || !is_our_thread(ex) ||
+        send_message(ex, args[0]) < 0)
         return NULL;
     if (ex->req && !puff_http_response_complete(ex->req) &&
         puff_http_response_queued(ex->req) > QUEUE_HIGH)
@@ -311,7 +321,11 @@ PyObject *puff_exchange_sender(puff_exchange *ex) { return channel_new(&send_typ
 
 static puff_freelist exchange_freelist;
 
-static void exchange_dealloc(PyObject *self) { puff_freelist_free(&exchange_freelist, self); }
+static void exchange_dealloc(PyObject *self) {
+    puff_exchange *ex = (puff_exchange *)self;
+    if (ex->held) puff_http_request_unref(ex->held);
+    puff_freelist_free(&exchange_freelist, self);
+}
 
 static PyTypeObject exchange_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.http.Exchange",
@@ -325,9 +339,14 @@ puff_exchange *puff_exchange_new(puff_asgi *asgi, puff_http_request *req) {
     if (!ex) return NULL;
     ex->req = req;
     ex->asgi = asgi;
+    ex->held = NULL;
     puff_queue_init(&ex->waits);
     ex->body_ended = ex->trailers = ex->body_sent = ex->completed = false;
     return ex;
+}
+
+void puff_exchange_hold(puff_exchange *ex) {
+    if (ex->req && !ex->held) ex->held = puff_http_request_ref(ex->req);
 }
 
 void puff_exchange_done(puff_exchange *ex) {
@@ -350,9 +369,9 @@ static const char *what_is_wrong(puff_exchange *ex, PyObject *exc) {
                                                : "the app ended without a response";
 }
 
-void puff_exchange_app_ended(puff_exchange *ex, PyObject *exc) {
+void puff_exchange_app_ended(puff_exchange *ex, puff_asgi *asgi, PyObject *exc) {
     const char *sentence = what_is_wrong(ex, exc);
-    if (sentence && ex->asgi) puff_asgi_report(ex->asgi, ex->req, sentence, exc);
+    if (sentence) puff_asgi_report(asgi, ex->req ? ex->req : ex->held, sentence, exc);
     if (!ex->req || puff_http_response_complete(ex->req)) return;
     if (puff_http_response_started(ex->req) || puff_http_response_simple(ex->req, 500, NULL) < 0)
         puff_http_response_abort(ex->req);

@@ -13,6 +13,7 @@ typedef struct puff_exchange {
     PyObject_HEAD
     puff_http_request *req; /* borrowed; NULL once done */
     puff_asgi *asgi;        /* borrowed; NULL once done */
+    puff_http_request *held; /* a reference, or NULL: lets the log say which request it was */
     puff_queue waits;       /* of puff_wait: who is parked in receive() or send() */
     bool body_ended;        /* the app has had the end of the body */
     bool trailers;          /* the app has promised trailers; they end the response */
@@ -29,8 +30,11 @@ PyObject *puff_exchange_sender(puff_exchange *ex);
 
 /* The core has said its last word about the request. */
 void puff_exchange_done(puff_exchange *ex);
-/* The app has ended: with a response that is none this makes one. exc: what it raised, or NULL. */
-void puff_exchange_app_ended(puff_exchange *ex, PyObject *exc);
+/* The app will run for longer than the request may. */
+void puff_exchange_hold(puff_exchange *ex);
+/* The app has ended; exc: what it raised, or NULL. Reports what went wrong, and makes a response where
+ * there is none. asgi: the exchange's, also when that is done. */
+void puff_exchange_app_ended(puff_exchange *ex, puff_asgi *asgi, PyObject *exc);
 
 /* The result of a wait of that kind: a new reference, or NULL: with an exception, failed; without
  * one, nothing yet. */
