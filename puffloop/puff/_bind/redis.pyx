@@ -78,11 +78,10 @@ cdef int _fill_options(puff_redis_options *opts, dict given) except -1:
     return 0
 
 
-cdef puff_redis_pool *pool_of(LoopBase loop, str name) except NULL:
-    pool = loop.clients.get(("redis", name))
+cdef puff_redis_pool *pool_of(LoopBase loop, tuple key) except NULL:
+    pool = loop.clients.get(key)
     if pool is None:
-        pool = _open_pool(loop, name)
-        loop.clients[("redis", name)] = pool
+        pool = loop.clients[key] = _open_pool(loop, key[1])
     return (<_Pool>pool).pool
 
 
@@ -124,7 +123,7 @@ SHAPE_MAPPING, SHAPE_TEXT, SHAPE_TIME = MAPPING, TEXT, TIME
 
 
 cdef class _Command(Waiter):
-    cdef str name                     # of the pool
+    cdef tuple key                    # of the pool in loop.clients: ("redis", name)
     cdef tuple args
     cdef Shape shape
     cdef uint64_t timeout_ms          # 0: the pool's
@@ -132,7 +131,7 @@ cdef class _Command(Waiter):
     cdef puff_redis_command *command  # while the core has it
 
     cdef int start(self) except -1:
-        cdef puff_redis_pool *pool = pool_of(self.loop, self.name)
+        cdef puff_redis_pool *pool = pool_of(self.loop, self.key)
         cdef puff_redis_command_options opts
         cdef puff_err err
         cdef puff_words words
@@ -222,14 +221,16 @@ cdef class Client:
     """The native half of puff.redis.Redis: one name, a pool on each loop that uses it."""
 
     cdef readonly str name
+    cdef tuple key
 
     def __init__(self, str name not None):
         self.name = name
+        self.key = ("redis", name)
 
     def run(self, int shape, bint decode, *args):
         """Sends the command; what its reply becomes is one of the SHAPE_ constants."""
         cdef _Command command = _Command.__new__(_Command)
-        command.name = self.name
+        command.key = self.key
         command.args = args
         command.shape = <Shape>shape
         command.target.decode = decode
@@ -238,7 +239,7 @@ cdef class Client:
     def run_within(self, timeout_ms, bint decode, *args):
         """As run(); timeout_ms None: the pool's."""
         cdef _Command command = _Command.__new__(_Command)
-        command.name = self.name
+        command.key = self.key
         command.args = args
         command.target.decode = decode
         if timeout_ms is not None:
@@ -248,7 +249,7 @@ cdef class Client:
     def stats(self):
         """What the pool of the running loop counts; None before its first command."""
         cdef LoopBase loop = running()
-        pool = None if loop is None else loop.clients.get(("redis", self.name))
+        pool = None if loop is None else loop.clients.get(self.key)
         if pool is None:
             return None
         return puff_redis_pool_get_stats((<_Pool>pool).pool)
