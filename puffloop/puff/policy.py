@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import threading
 from asyncio import events, sslproto, unix_events
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from puff._bind.loop import LoopBase
 from puff._bind.transport import Transport
@@ -21,7 +22,7 @@ from puff._bind.transport import Transport
 if TYPE_CHECKING:
     import socket
     import ssl
-    from selectors import SelectorKey
+    from selectors import BaseSelector, SelectorKey
 
 __all__ = ["Loop", "Policy", "install", "new_event_loop", "run"]
 
@@ -59,7 +60,7 @@ class Loop(LoopBase, asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         selector = _Selector()
         selector._loop = self
-        super().__init__(selector)
+        super().__init__(cast("BaseSelector", selector))
 
     def run_forever(self) -> None:
         """Runs until stop() is called."""
@@ -109,7 +110,7 @@ class Loop(LoopBase, asyncio.SelectorEventLoop):
         **timeouts: float | None,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(rawsock)
-        tls = sslproto.SSLProtocol(
+        tls = cast(Any, sslproto.SSLProtocol)(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
         Transport(self, rawsock, tls, extra=extra, server=server)
@@ -157,11 +158,13 @@ def run(
             return "hello"
         assert puff.run(main()) == "hello"
     """
+    if events._get_running_loop() is not None:
+        raise RuntimeError("puff.run() cannot be called from a running event loop")
     factory = loop_factory or new_event_loop
-    if hasattr(asyncio, "Runner"):
-        with asyncio.Runner(debug=debug, loop_factory=factory) as runner:
-            return runner.run(main)
-    return _run_without_runner(main, debug, factory)
+    if sys.version_info < (3, 11):
+        return _run_without_runner(main, debug, factory)
+    with asyncio.Runner(debug=debug, loop_factory=factory) as runner:
+        return runner.run(main)
 
 
 def _run_without_runner(
@@ -170,9 +173,6 @@ def _run_without_runner(
     """CPython 3.10's asyncio.run(), which takes no factory."""
     from asyncio import runners
 
-    if events._get_running_loop() is not None:
-        main.close()
-        raise RuntimeError("puff.run() cannot be called from a running event loop")
     if not asyncio.iscoroutine(main):
         raise ValueError(f"a coroutine was expected, got {main!r}")
     loop = factory()
@@ -183,7 +183,7 @@ def _run_without_runner(
         return loop.run_until_complete(main)
     finally:
         try:
-            runners._cancel_all_tasks(loop)
+            cast(Any, runners)._cancel_all_tasks(loop)
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
         finally:
@@ -194,6 +194,12 @@ def _run_without_runner(
 def install() -> None:
     """Makes Puff's loop the one that asyncio.run() and asyncio.new_event_loop() make, in all threads."""
     asyncio.set_event_loop_policy(_policy_class()())
+
+
+if TYPE_CHECKING:
+
+    class Policy(asyncio.DefaultEventLoopPolicy):
+        """asyncio's policy with Puff's loop."""
 
 
 def _policy_class() -> type:

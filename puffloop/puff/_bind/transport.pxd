@@ -23,6 +23,9 @@ cdef class Stream:
     cdef bint closing, paused, eof_written, protocol_paused, leaked
     cdef PyObject *chunk        # owned; the bytes that the read under way fills
     cdef object target          # the memoryview that it fills instead (buffered)
+    cdef bint allocating        # the protocol is being asked for that memory,
+    cdef bint stop_pending      # and has asked to stop reading,
+    cdef object failure         # or has raised
 
     cdef int open(self) except -1
     cdef size_t queued(self) noexcept
@@ -39,6 +42,7 @@ cdef class Stream:
     cdef int fatal_error(self, object exc, object message) except -1
     cdef int lose(self, object exc) except -1
     cdef int close_core(self) except -1
+    cdef void stop_reading(self) noexcept
     cdef int feed(self, object data) except -1
     cdef int feed_buffer(self, Py_ssize_t n) except -1
     cdef int feed_eof(self) except -1

@@ -14,6 +14,7 @@ contextvars context of whoever made the transport.
 
 import asyncio
 import logging
+import socket
 import warnings
 from asyncio import base_events, constants, transports, trsock
 
@@ -63,7 +64,6 @@ cdef enum:
 
 cdef object _logger = logging.getLogger("asyncio")
 cdef object _BufferedProtocol = asyncio.BufferedProtocol
-cdef object _set_nodelay = base_events._set_nodelay
 cdef object _TransportSocket = trsock.TransportSocket
 cdef int _LOST_WRITES = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 # 3.13's Server keeps its transports, before it only counts them.
@@ -88,9 +88,11 @@ cdef void _on_alloc(puff_stream *st, char **buf, size_t *cap) noexcept:
 
 
 cdef void _alloc_target(Stream s, char **buf, size_t *cap) noexcept:
+    """Asks a BufferedProtocol for memory. libuv reads in any case: until on_read nothing may stop it."""
     cdef Py_buffer view
     if s.conn_lost:
         return
+    s.allocating = True
     try:
         PyContext_Enter(s.context)
         try:
@@ -106,13 +108,16 @@ cdef void _alloc_target(Stream s, char **buf, size_t *cap) noexcept:
         cap[0] = view.len
         PyBuffer_Release(&view)
     except BaseException as exc:
-        _failed(s, exc, "Fatal error: protocol.get_buffer() call failed.")
+        s.failure = exc
+    s.allocating = False
 
 
 cdef void _on_read(puff_stream *st, char *buf, ssize_t n) noexcept:
     cdef Stream s = <Stream>puff_stream_data(st)
     cdef PyObject *chunk = s.chunk
     target, s.target = s.target, None
+    if s.stop_pending or s.failure is not None:
+        _settle_allocation(s)
     if n == 0 or s.conn_lost:
         return
     message = "Fatal read error on socket transport"
@@ -138,6 +143,18 @@ cdef void _on_read(puff_stream *st, char *buf, ssize_t n) noexcept:
             PyContext_Exit(s.context)
     except BaseException as exc:
         _failed(s, exc, message)
+
+
+cdef void _settle_allocation(Stream s) noexcept:
+    """Does what get_buffer() asked for, or failed with, while it could not be done."""
+    if s.stop_pending:
+        s.stop_pending = False
+        puff_stream_read_stop(s.core)
+    if s.failure is not None:
+        exc, s.failure = s.failure, None
+        _failed(s, exc, "Fatal error: protocol.get_buffer() call failed.")
+    elif s.conn_lost and s.queued() > 0:
+        s.close_core()
 
 
 cdef void _on_drain(puff_stream *st) noexcept:
@@ -217,10 +234,17 @@ cdef class Stream:
         cdef int rc
         if self.closing or self.paused or self.core is NULL:
             return 0
+        self.stop_pending = False
         rc = puff_stream_read_start(self.core)
         if rc < 0:
             self.fatal_error(os_error(rc), "Fatal read error on socket transport")
         return 0
+
+    cdef void stop_reading(self) noexcept:
+        if self.allocating:
+            self.stop_pending = True
+        elif self.core is not NULL:
+            puff_stream_read_stop(self.core)
 
     cdef int feed(self, object data) except -1:
         self.protocol.data_received(data)
@@ -343,8 +367,7 @@ cdef class Stream:
         if self.closing:
             return 0
         self.closing = True
-        if self.core is not NULL:
-            puff_stream_read_stop(self.core)
+        self.stop_reading()
         if self.queued() == 0:
             self.conn_lost += 1
             self.loop.call_soon(_lose, self, None)
@@ -356,10 +379,9 @@ cdef class Stream:
             return 0
         self.closing = True
         self.conn_lost = 1
-        if self.core is not NULL:
-            puff_stream_read_stop(self.core)
-            if self.queued() > 0:
-                self.close_core()  # what is queued must not leave any more
+        self.stop_reading()
+        if self.queued() > 0 and not self.allocating:
+            self.close_core()  # what is queued must not leave any more
         self.loop.call_soon(_lose, self, exc)
         return 0
 
@@ -532,7 +554,7 @@ class Transport(transports._FlowControlMixin, transports.Transport):
         if s.closing or s.paused:
             return
         s.paused = True
-        puff_stream_read_stop(s.core)
+        s.stop_reading()
         if s.loop.d.debug:
             _logger.debug("%r pauses reading", self)
 
@@ -670,6 +692,16 @@ class Transport(transports._FlowControlMixin, transports.Transport):
     @property
     def _protocol_paused(self):
         return _native(self).protocol_paused
+
+
+cdef int _set_nodelay(sock) except -1:
+    """Small writes do not wait for an ACK. asyncio looks at sock.proto, which accept() leaves 0."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            pass  # reset already: reading will say so; or another protocol
+    return 0
 
 
 cdef int _describe(Stream s) except -1:
