@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -306,6 +307,26 @@ def test_every_method_says_what_it_returns() -> None:
     for method in methods:
         assert method.__doc__, method
         assert "return" in method.__annotations__, method
+
+
+def test_resp3_gives_the_same_shapes(connect: Connect, redis_url: str, key: str) -> None:
+    redis = connect(redis_url, resp3=True)
+
+    async def main() -> None:
+        try:
+            await redis.hset(key, mapping={"a": 1, "b": 2})
+        except errors.ConfigError as error:
+            assert "this libhiredis cannot read RESP3" in str(error)
+            return
+        assert await redis.hgetall(key, decode=True) == {"a": "1", "b": "2"}
+        assert await redis.command("HGETALL", key) == [b"a", b"1", b"b", b"2"]
+        assert await redis.get(key + "x") is None
+        assert await redis.delete(key) == 1
+        await redis.command("SADD", key, 1)
+        assert await redis.command("SMEMBERS", key) == [b"1"]
+        await redis.delete(key)
+
+    run(main)
 
 
 # ---- errors of the server ------------------------------------------------------------------------
@@ -688,6 +709,37 @@ def test_a_loop_that_ends_with_commands_under_way(redis: Redis, key: str) -> Non
 
     for _ in range(3):
         run(main)
+
+
+@pytest.mark.parametrize("leave", ["os._exit(0)", "sys.exit(0)"])
+def test_a_forked_child_has_connections_of_its_own(
+    run_python: Any, redis_url: str, key: str, leave: str
+) -> None:
+    code = f"""
+import os, sys
+from puff.redis import global_redis as redis
+
+def check(who):
+    for n in range(300):
+        word = f"{{who}} {{n}}"
+        assert redis.echo(word, decode=True) == word
+
+check("before")
+child = os.fork()
+check("child" if child == 0 else "parent")
+if child == 0:
+    {leave}
+assert os.waitpid(child, 0)[1] == 0
+check("after")
+child = os.fork()
+if child == 0:
+    {leave}
+assert os.waitpid(child, 0)[1] == 0
+check("last")
+print("well")
+"""
+    env = dict(os.environ, PUFF_DEFAULT_REDIS_URL=redis_url)
+    assert run_python(code, env=env).stdout == "well\n"
 
 
 def test_a_thread_whose_loop_stops_is_told(redis: Redis, key: str) -> None:

@@ -189,6 +189,11 @@ cdef int _renew_after_fork(LoopBase loop) except -1:
     if rc < 0:
         raise os_error(rc)
     loop.pid = getpid()
+    # Connections are the parent's too: a client drops its own without a word on them.
+    for key, client in list(loop.clients.items()):
+        if hasattr(client, "_loop_forked"):
+            del loop.clients[key]
+            client._loop_forked(loop)
     return 0
 
 
@@ -272,6 +277,8 @@ cdef class LoopBase:
 
     def _close_clients(self):
         """Tells whoever keeps something on this loop that it ends; turns can still run."""
+        if self.pid != getpid():
+            _renew_after_fork(self)
         while self.clients:
             _, client = self.clients.popitem()
             client._loop_closing(self)

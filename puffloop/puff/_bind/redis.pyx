@@ -48,6 +48,10 @@ cdef class _Pool:
     def _loop_closing(self, loop):
         self.close(<LoopBase>loop)
 
+    def _loop_forked(self, loop):
+        """In a child process: closing a descriptor here leaves the parent's connection as it is."""
+        self.close(<LoopBase>loop)
+
     cdef int close(self, LoopBase loop) except -1:
         """Fails what waits and turns the loop until every connection is closed."""
         if self.pool is NULL:
