@@ -1,4 +1,4 @@
-"""work_postgres.py CLIENT select|rows URL - prints operations, seconds, user and kernel CPU time."""
+"""work_postgres.py CLIENT select|rows URL - prints operations, seconds, user and kernel CPU."""
 
 from __future__ import annotations
 

@@ -56,7 +56,8 @@ def _timestamp(text: str) -> dt.datetime:
     if text in ("infinity", "-infinity"):
         return dt.datetime.max if text == "infinity" else dt.datetime.min
     numbers, zone = _parts(text)
-    return dt.datetime(*numbers[:3], *numbers[3:], tzinfo=zone)
+    year, month, day, hour, minute, second, micro = numbers
+    return dt.datetime(year, month, day, hour, minute, second, micro, tzinfo=zone)
 
 
 def _timestamptz(text: str) -> dt.datetime:
