@@ -63,7 +63,7 @@ static void finish_later(puff_pg_query *q, int code, const puff_err *err) {
     puff_pg_pool *pool = q->pool;
     q->state = DONE;
     q->error_code = code;
-    if (err) q->error = puff_malloc(pool->alloc, sizeof *q->error);
+    q->error = err ? puff_malloc(pool->alloc, sizeof *q->error) : NULL;
     if (q->error) *q->error = *err;
     puff_queue_push(&pool->done, &q->node);
     puff_loop_defer(pool->loop, &pool->deliver);
