@@ -1,8 +1,8 @@
 """An ASGI app on Puff's HTTP server, inside a program of your own; `puff serve` is built from it.
 
-    async with puff.asgi.Server(app, bind="127.0.0.1:0") as server:
-        print(server.addresses)          # ['http://127.0.0.1:41234']
-        await something_else()
+async with puff.asgi.Server(app, bind="127.0.0.1:0") as server:
+    print(server.addresses)          # ['http://127.0.0.1:41234']
+    await something_else()
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[Any]]
 LifespanMode = Literal["auto", "on", "off"]
 
-CANCEL_GRACE_S = 5.0  # a cancelled request that goes on for longer is left alone, and named in the log
+CANCEL_GRACE_S = (
+    5.0  # a cancelled request that goes on for longer is left alone, and named in the log
+)
 
 _log = logging.getLogger("puff.error")
 
@@ -35,8 +37,8 @@ class Server:
     """One ASGI app, served on the running Puff loop.
 
     Arguments: bind, "HOST:PORT", "[IPV6]:PORT" or "unix:PATH", or several of them, or listening
-    sockets; lifespan, whether the app has one ("auto": try); root_path as in ASGI; access_log, a line
-    for each request on stdout; http, limits and timeouts by the names of docs/http.md.
+    sockets; lifespan, whether the app has one ("auto": try); root_path as in ASGI; access_log, a
+    line for each request on stdout; http, limits and timeouts by the names of docs/http.md.
     Raises: AppStartError when the app's lifespan fails, OSError when an address cannot be had.
 
         async with Server(app, bind="unix:/run/app.sock"):
@@ -97,8 +99,9 @@ class Server:
 
     def _listen(self, http: HttpServer, bind: str | socket.socket) -> str:
         if isinstance(bind, socket.socket):
-            http.listen(fd=bind.detach())
-            return f"fd:{bind}"
+            fd = bind.detach()
+            http.listen(fd=fd)
+            return f"fd:{fd}"
         host, port = parse_bind(bind)
         if port is None:
             http.listen(unix_path=host, backlog=self._backlog)
@@ -107,9 +110,9 @@ class Server:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def stop(self, timeout_ms: int | None = None) -> None:
-        """Accepts no more, lets what runs finish, at most `timeout_ms`, then runs the app's shutdown.
+        """Accepts no more, lets what runs finish, at most `timeout_ms`, then the app shuts down.
 
-        What still runs then is cut off: its client sees the connection close, its task is cancelled.
+        What still runs after that is cut off: connection closed, task cancelled.
         """
         timeout_ms = self._stop_timeout_ms if timeout_ms is None else timeout_ms
         if self._http is not None and self._http.is_open:
@@ -128,7 +131,12 @@ class Server:
     async def _drain(self, http: HttpServer, timeout_ms: int) -> None:
         loop, stopped = asyncio.get_running_loop(), self._stopped
         assert stopped is not None
-        http.stop(timeout_ms, lambda: stopped.done() or stopped.set_result(None))
+
+        def on_stopped() -> None:
+            if not stopped.done():
+                stopped.set_result(None)
+
+        http.stop(timeout_ms, on_stopped)
         await self._wait_for_apps(http, loop.time() + timeout_ms / 1000)
         for task in (cancelled := http.tasks()):
             task.cancel()
@@ -136,11 +144,13 @@ class Server:
         for task in http.tasks():
             _log.error("a request ignores its cancellation: %r", task)
         if cancelled:
-            _log.warning("cut off %d requests that did not end in %d ms", len(cancelled), timeout_ms)
+            _log.warning(
+                "cut off %d requests that did not end in %d ms", len(cancelled), timeout_ms
+            )
         await stopped
 
     async def _wait_for_apps(self, http: HttpServer, deadline: float) -> None:
-        """Also for the ones whose response is complete: they may have work to do in the background."""
+        """Also for those whose response is complete: they may have work in the background."""
         loop = asyncio.get_running_loop()
         while http.tasks() or (http.is_open and http.statistics()["in_flight"]):
             left = deadline - loop.time()
@@ -169,8 +179,10 @@ class Server:
 
 
 class Lifespan:
-    """The app's startup and shutdown: one call with a scope of type "lifespan", for as long as it is
-    served. `state` is what the app put into scope["state"]."""
+    """The app's startup and shutdown: one call with a scope of type "lifespan".
+
+    `state` is what the app put into scope["state"].
+    """
 
     def __init__(self, app: App, mode: LifespanMode = "auto") -> None:
         self._app = app
@@ -208,7 +220,7 @@ class Lifespan:
         self._started.set_result(None)
 
     async def shutdown(self) -> None:
-        """Tells the app that it ends, and waits for it. Raises AppStartError when it reports a failure."""
+        """Tells the app that it ends, and waits for it. Raises AppStartError when it failed."""
         if self._task is None or self._ended is None:
             return
         self._messages.put_nowait({"type": "lifespan.shutdown"})
@@ -269,7 +281,9 @@ def parse_bind(bind: str) -> tuple[str, int | None]:
 def _on_error(sentence: str, error: BaseException | None, method: bytes, target: bytes) -> None:
     if error is not None and _is_only_disconnects(error):
         return
-    where = f"{method.decode('latin-1')} {target.decode('latin-1')}".encode("ascii", "backslashreplace")
+    where = f"{method.decode('latin-1')} {target.decode('latin-1')}".encode(
+        "ascii", "backslashreplace"
+    )
     _log.error("%s: %s", where.decode(), sentence, exc_info=error)
 
 

@@ -115,7 +115,9 @@ class _Worker:
         try:
             app = import_path(self._config.app)
             if not callable(app):
-                raise AppImportError(f"{self._config.app} is {type(app).__name__}, which cannot be called")
+                raise AppImportError(
+                    f"{self._config.app} is {type(app).__name__}, which cannot be called"
+                )
             return loop.run_until_complete(self._serve(app))
         except AppImportError as e:
             sys.stderr.write(traceback_of(e))

@@ -100,7 +100,7 @@ class Supervisor:
             sock.listen(backlog)
             where = sock.getsockname()  # of port 0: the same port for all
         shown = f"[{host}]" if ":" in host else host
-        return f"http://{shown}:{where[1]}"
+        return f"http://{shown}:{where[1]!s}"
 
     def _bind_unix(self, path: str, backlog: int) -> str:
         _remove_stale(path)
@@ -219,7 +219,9 @@ class Supervisor:
             self._stop(CANNOT_START)
             return
         age = time.monotonic() - slot.started
-        slot.delay_s = min(max(2 * slot.delay_s, DELAY_MIN_S), DELAY_MAX_S) if age < YOUNG_S else 0.0
+        slot.delay_s = (
+            min(max(2 * slot.delay_s, DELAY_MIN_S), DELAY_MAX_S) if age < YOUNG_S else 0.0
+        )
         slot.respawn_at = time.monotonic() + slot.delay_s
         _log.error("worker %d ended (%s); starting another", pid, _how(status))
 

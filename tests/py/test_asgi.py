@@ -77,7 +77,10 @@ async def test_scope_of_every_request_on_a_connection_is_its_own() -> None:
         await c.response()
         c.send("GET /two HTTP/1.0\r\n\r\n")
         await c.response()
-    seen = [(a["method"], a["path"], a["query_string"], a["http_version"], a["headers"]) for a in app.all]
+    seen = [
+        (a["method"], a["path"], a["query_string"], a["http_version"], a["headers"])
+        for a in app.all
+    ]
     assert seen[1:] == [
         ("GET", "/one", b"a", "1.1", [(b"host", b"test"), (b"x-a", b"1"), (b"x-b", b"2")]),
         ("GET", "/two", b"", "1.1", [(b"host", b"test"), (b"x-b", b"2"), (b"x-a", b"1")]),
@@ -103,7 +106,9 @@ async def test_scope_of_every_request_on_a_connection_is_its_own() -> None:
     ],
 )
 @on_puff
-async def test_path_is_decoded_once_and_raw_path_is_not(target: str, path: str, raw_path: bytes) -> None:
+async def test_path_is_decoded_once_and_raw_path_is_not(
+    target: str, path: str, raw_path: bytes
+) -> None:
     app = Scopes()
     async with serving(app) as s:
         assert (await s.get(target)).status == 200
@@ -111,7 +116,8 @@ async def test_path_is_decoded_once_and_raw_path_is_not(target: str, path: str, 
 
 
 @pytest.mark.parametrize(
-    ("target", "path"), [("/api/x", "/api/x"), ("/x", "/api/x"), ("/api", "/api"), ("/apix", "/api/apix")]
+    ("target", "path"),
+    [("/api/x", "/api/x"), ("/x", "/api/x"), ("/api", "/api"), ("/apix", "/api/apix")],
 )
 @on_puff
 async def test_path_includes_the_root_path_once(target: str, path: str) -> None:
@@ -322,7 +328,9 @@ BODY = {"type": "http.response.body", "body": b"ok"}
     ],
 )
 @on_puff
-async def test_a_wrong_message_raises_and_changes_nothing(message: Any, error: type[Exception]) -> None:
+async def test_a_wrong_message_raises_and_changes_nothing(
+    message: Any, error: type[Exception]
+) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         with pytest.raises(error):
             await send(message)
@@ -346,7 +354,9 @@ async def test_a_wrong_message_raises_and_changes_nothing(message: Any, error: t
     ],
 )
 @on_puff
-async def test_a_wrong_message_after_the_start_changes_nothing(message: Any, error: type[Exception]) -> None:
+async def test_a_wrong_message_after_the_start_changes_nothing(
+    message: Any, error: type[Exception]
+) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(START | {"headers": [(b"content-length", b"5")]})
         with pytest.raises(error):
@@ -397,7 +407,9 @@ async def test_many_headers_and_no_headers() -> None:
         assert (await s.get()).status == 204
 
 
-@pytest.mark.parametrize("body", [bytearray(b"abc"), memoryview(b"abc"), type("B", (bytes,), {})(b"abc")])
+@pytest.mark.parametrize(
+    "body", [bytearray(b"abc"), memoryview(b"abc"), type("B", (bytes,), {})(b"abc")]
+)
 @on_puff
 async def test_body_may_be_anything_with_a_buffer(body: Any) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -445,7 +457,8 @@ async def test_send_and_receive_are_coroutines_for_asyncio() -> None:
         message = await asyncio.create_task(receive())
         assert message["type"] == "http.request"
         await asyncio.gather(
-            send(BODY | {"body": b"a", "more_body": True}), send(BODY | {"body": b"b", "more_body": True})
+            send(BODY | {"body": b"a", "more_body": True}),
+            send(BODY | {"body": b"b", "more_body": True}),
         )
         await asyncio.wait_for(send(BODY | {"body": b"c"}), 1)
 
@@ -611,7 +624,9 @@ async def test_exception_before_the_response_is_a_500(caplog: pytest.LogCaptureF
 
 
 @on_puff
-async def test_exception_after_the_start_closes_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_after_the_start_closes_the_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
         await send(BODY | {"more_body": True})
@@ -626,7 +641,9 @@ async def test_exception_after_the_start_closes_the_connection(caplog: pytest.Lo
 
 
 @on_puff
-async def test_exception_after_the_response_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_after_the_response_is_only_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await reply(send)
         raise ValueError("after all")
@@ -779,7 +796,9 @@ async def test_the_task_of_a_request_that_never_waits_serves_the_next() -> None:
         assert asyncio.all_tasks() == others
 
 
-@pytest.mark.parametrize("how", ["keep", "name", "callback", "weakref", "attribute", "waits", "context"])
+@pytest.mark.parametrize(
+    "how", ["keep", "name", "callback", "weakref", "attribute", "waits", "context"]
+)
 @on_puff
 async def test_a_task_that_somebody_has_touched_serves_no_other(how: str) -> None:
     import weakref
@@ -874,6 +893,26 @@ async def test_contextvars_reach_what_a_request_starts_and_stay_with_it() -> Non
 
 
 @on_puff
+async def test_a_request_that_only_its_client_can_wake_is_not_garbage() -> None:
+    ended: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        first, second = await asyncio.gather(receive(), receive())
+        await receive()
+        ended.set_result([first["type"], second["type"]])
+
+    async with serving(app) as s:
+        c = await s.connect()
+        c.send("POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 9\r\n\r\n")
+        while not s.server._http or not s.server._http.tasks():
+            await asyncio.sleep(0.01)
+        gc.collect()
+        gc.collect()
+        c.reset()
+        assert await asyncio.wait_for(ended, WAIT_S) == ["http.disconnect"] * 2
+
+
+@on_puff
 async def test_timeouts_and_cancel_scopes_work_in_the_first_step_and_later() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         outcome = "no"
@@ -916,7 +955,15 @@ async def test_timeouts_and_cancel_scopes_work_in_the_first_step_and_later() -> 
 
     async with serving(app) as s:
         c = await s.connect()
-        for path in ("/wait_for", "/anyio", "/group", "/receive", "/send", "/timeout", "/timeout0") * 2:
+        for path in (
+            "/wait_for",
+            "/anyio",
+            "/group",
+            "/receive",
+            "/send",
+            "/timeout",
+            "/timeout0",
+        ) * 2:
             assert (path, (await c.get(path)).body) == (path, b"timeout")
 
 
@@ -996,7 +1043,11 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
 
     async with serving(app) as s:
         c = await s.connect()
-        c.send("".join(f"POST /{i} HTTP/1.1\r\nhost: t\r\ncontent-length: 3\r\n\r\nabc" for i in range(50)))
+        c.send(
+            "".join(
+                f"POST /{i} HTTP/1.1\r\nhost: t\r\ncontent-length: 3\r\n\r\nabc" for i in range(50)
+            )
+        )
         assert [(await c.response()).body for _ in range(50)] == [b"/%dabc" % i for i in range(50)]
 
 
@@ -1160,7 +1211,10 @@ async def test_requests_leave_nothing_behind() -> None:
         for path in ("/", "/raise", "/var", "/wait", "/?" + "q" * 50):
             c = await s.connect()
             for _ in range(n // 50):
-                c.send(f"POST {path} HTTP/1.1\r\nhost: t\r\nx-b: c\r\ncontent-length: 3\r\n\r\nabc" * 50)
+                c.send(
+                    f"POST {path} HTTP/1.1\r\nhost: t\r\nx-b: c\r\ncontent-length: 3\r\n\r\nabc"
+                    * 50
+                )
                 for _ in range(50):
                     await c.response()
             c.close()

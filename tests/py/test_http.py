@@ -12,7 +12,16 @@ from typing import Annotated, Any
 import anyio
 import httpx
 import pytest
-from fastapi import BackgroundTasks, Depends, FastAPI, File, Form, HTTPException, Request, UploadFile
+from fastapi import (
+    BackgroundTasks,
+    Depends,
+    FastAPI,
+    File,
+    Form,
+    HTTPException,
+    Request,
+    UploadFile,
+)
 from rawhttp import WAIT_S, on_puff, serving
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -118,9 +127,11 @@ async def timeout() -> Any:
 @asynccontextmanager
 async def client(application: Any = app) -> AsyncIterator[httpx.AsyncClient]:
     log.clear()
-    async with serving(application, lifespan="auto") as s:
-        async with httpx.AsyncClient(base_url=s.server.addresses[0], timeout=WAIT_S) as c:
-            yield c
+    async with (
+        serving(application, lifespan="auto") as s,
+        httpx.AsyncClient(base_url=s.server.addresses[0], timeout=WAIT_S) as c,
+    ):
+        yield c
 
 
 async def until(line: str) -> None:
@@ -155,7 +166,9 @@ async def test_fastapi_routes_dependencies_and_state() -> None:
 async def test_fastapi_uploads() -> None:
     async with client() as c:
         for size in (0, 10, 3_000_000):
-            response = await c.post("/upload", files={"file": ("a.bin", bytes(size))}, data={"note": "n"})
+            response = await c.post(
+                "/upload", files={"file": ("a.bin", bytes(size))}, data={"note": "n"}
+            )
             assert response.json() == {"name": "a.bin", "size": size, "note": "n"}
 
 
@@ -204,7 +217,9 @@ async def test_starlette_sees_that_its_client_has_left(caplog: pytest.LogCapture
 
 
 @on_puff
-async def test_a_mistake_in_a_route_is_a_500_and_one_traceback(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_mistake_in_a_route_is_a_500_and_one_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with client() as c:
         assert (await c.get("/fail")).status_code == 500
         assert (await c.get("/teapot")).status_code == 418
@@ -233,7 +248,8 @@ async def test_starlette_with_middleware() -> None:
         return PlainTextResponse(body or request.url.path)
 
     starlette = Starlette(
-        routes=[Route("/{rest:path}", page, methods=["GET", "POST"])], middleware=[Middleware(Outer)]
+        routes=[Route("/{rest:path}", page, methods=["GET", "POST"])],
+        middleware=[Middleware(Outer)],
     )
     async with client(starlette) as c:
         for i in range(20):
@@ -249,9 +265,8 @@ async def test_django_hello() -> None:
 
     if not settings.configured:
         settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x", DEBUG=False)
-    from django.core.handlers.asgi import ASGIHandler
-
     import django
+    from django.core.handlers.asgi import ASGIHandler
 
     django.setup(set_prefix=False)
     async with client(ASGIHandler()) as c:
@@ -270,7 +285,9 @@ try:
         return HttpResponse("async")
 
     urlpatterns = [
-        path("hello/<int:n>/", lambda request, n: HttpResponse(f"{request.path} {request.GET['q']}")),
+        path(
+            "hello/<int:n>/", lambda request, n: HttpResponse(f"{request.path} {request.GET['q']}")
+        ),
         path("async/", _async_view),
     ]
 except ImportError:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-APP = '''
+APP = """
 import asyncio, os, signal, sys, time
 
 async def app(scope, receive, send):
@@ -44,11 +44,11 @@ async def app(scope, receive, send):
         body = type(asyncio.get_running_loop()).__module__.encode()
     elif path == "/raise":
         raise ValueError("a mistake of the app")
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.start", "status": 200})
     await send({"type": "http.response.body", "body": body})
 
 not_callable = 7
-'''
+"""
 
 PuffServe = Callable[..., Any]
 
@@ -65,7 +65,9 @@ def get(url: str, timeout: float = 10) -> str:
 
 
 def request_in_background(url: str) -> subprocess.Popen[str]:
-    code = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())"
+    code = (
+        "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=20).read().decode())"
+    )
     return subprocess.Popen(
         [sys.executable, "-c", code, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -95,7 +97,9 @@ def test_import_path_with_dots(puff_serve: PuffServe, folder: Path) -> None:
 def test_curl_agrees(puff_serve: PuffServe, folder: Path) -> None:
     serve = puff_serve("hello:app", cwd=folder)
     done = subprocess.run(
-        ["curl", "-sSi", "--max-time", "10", serve.url, serve.url + "/raise"], capture_output=True, text=True
+        ["curl", "-sSi", "--max-time", "10", serve.url, serve.url + "/raise"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0
     assert re.findall(r"HTTP/1.1 (\d+)", done.stdout) == ["200", "500"]
@@ -106,7 +110,8 @@ def test_unix_socket(puff_serve: PuffServe, folder: Path) -> None:
     serve = puff_serve("hello:app", "--bind", f"unix:{folder}/s", cwd=folder)
     assert serve.address == f"{folder}/s"
     done = subprocess.run(
-        ["curl", "-sS", "--max-time", "10", "--unix-socket", f"{folder}/s", "http://x/"], capture_output=True
+        ["curl", "-sS", "--max-time", "10", "--unix-socket", f"{folder}/s", "http://x/"],
+        capture_output=True,
     )
     assert done.stdout == b"hello"
     serve.stop()
@@ -197,7 +202,9 @@ def test_workers_end_with_their_supervisor(puff_serve: PuffServe, folder: Path) 
 def test_access_log(puff_serve: PuffServe, folder: Path) -> None:
     serve = puff_serve("hello:app", "--access-log", cwd=folder)
     get(serve.url + "/a?b=%22c")
-    serve.wait_for(r'^127\.0\.0\.1:\d+ \[\d{4}-..-..T..:..:..Z\] "GET /a\?b=%22c HTTP/1\.1" 200 5 [\d.]+ms$')
+    serve.wait_for(
+        r'^127\.0\.0\.1:\d+ \[\d{4}-..-..T..:..:..Z\] "GET /a\?b=%22c HTTP/1\.1" 200 5 [\d.]+ms$'
+    )
     with pytest.raises(urllib.error.HTTPError):
         get(serve.url + "/raise")
     serve.wait_for(r'"GET /raise HTTP/1\.1" 500 ')
@@ -250,7 +257,13 @@ def test_an_address_in_use_is_a_sentence_and_status_1(
 ) -> None:
     puff_serve("hello:app", "--bind", f"127.0.0.1:{free_port}", "--workers", "2", cwd=folder)
     status, output = fails(
-        puff_serve, "hello:app", "--bind", f"127.0.0.1:{free_port}", "--workers", workers, folder=folder
+        puff_serve,
+        "hello:app",
+        "--bind",
+        f"127.0.0.1:{free_port}",
+        "--workers",
+        workers,
+        folder=folder,
     )
     assert status == 1
     assert output.strip().endswith(
@@ -268,11 +281,19 @@ def test_reuse_port_shares_on_purpose(
     assert get(first.url) == get(second.url) == "hello"
 
 
-def test_a_stale_socket_file_is_replaced_and_a_live_one_is_not(puff_serve: PuffServe, folder: Path) -> None:
+def test_a_stale_socket_file_is_replaced_and_a_live_one_is_not(
+    puff_serve: PuffServe, folder: Path
+) -> None:
     first = puff_serve("hello:app", "--bind", f"unix:{folder}/s", cwd=folder)
     for workers in ("1", "2"):
         status, output = fails(
-            puff_serve, "hello:app", "--bind", f"unix:{folder}/s", "--workers", workers, folder=folder
+            puff_serve,
+            "hello:app",
+            "--bind",
+            f"unix:{folder}/s",
+            "--workers",
+            workers,
+            folder=folder,
         )
         assert (status, "in use" in output) == (1, True)
     first.process.kill()

@@ -9,9 +9,9 @@ void puff_asgi_report(puff_asgi *asgi, const puff_http_request *req, const char 
                       PyObject *exc) {
     puff_str method = req ? req->method : PUFF_STR("");
     puff_str target = req ? req->target : PUFF_STR("");
-    PyObject *res = PyObject_CallFunction(asgi->on_error, "sOy#y#", sentence, exc ? exc : Py_None,
-                                          method.ptr, (Py_ssize_t)method.len, target.ptr,
-                                          (Py_ssize_t)target.len);
+    PyObject *res =
+        PyObject_CallFunction(asgi->on_error, "sOy#y#", sentence, exc ? exc : Py_None, method.ptr,
+                              (Py_ssize_t)method.len, target.ptr, (Py_ssize_t)target.len);
     if (!res) PyErr_WriteUnraisable(asgi->on_error);
     Py_XDECREF(res);
 }

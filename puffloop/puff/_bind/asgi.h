@@ -32,8 +32,7 @@ typedef struct puff_asgi {
 
     PyObject *idle_step; /* owned or NULL: the step of a Task that waits for the next request */
     puff_driver *idle;   /* borrowed from that Task */
-    puff_queue running;  /* of puff_driver: requests whose app is suspended */
-    size_t n_running;
+    puff_queue running;  /* of puff_driver, whose Tasks it owns: apps that are suspended */
     unsigned long thread; /* that the loop runs in */
     bool stopping;        /* no Task is kept idle any more */
     puff_access_log *log; /* owned; NULL: none */

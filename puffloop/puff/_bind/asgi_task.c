@@ -44,22 +44,22 @@ struct puff_driver {
     PyObject_HEAD
     puff_queue node;         /* in asgi->running while suspended */
     puff_asgi *asgi;         /* borrowed; NULL once disowned */
-    PyObject *task;          /* borrowed: it owns us; owned while suspended */
+    PyObject *task;          /* borrowed: it owns us; asgi->running owns a reference */
     PyObject *context;       /* borrowed from the task */
     PyObject *vars;          /* owned: the context's variables as they were */
     puff_exchange *exchange; /* owned; NULL between requests */
-    PyObject *coro;          /* owned: what runs the app; NULL before it is called and after it ends */
-    char *image;             /* owned: of the task; NULL before its first step */
+    PyObject *coro; /* owned: what runs the app; NULL before it is called and after it ends */
+    char *image;    /* owned: of the task; NULL before its first step */
     Py_ssize_t context_refs; /* of the context, when the image was taken */
     enum driver_state state;
     bool rearmed;     /* has yielded None: the next step is in loop->captured */
     bool gc_disabled; /* ... and the collector is off until it is taken */
 };
 
-static PyTypeObject *task_type; /* borrowed from _asyncio */
+static PyTypeObject *task_type;                   /* borrowed from _asyncio */
 static PyObject *register_task, *unregister_task; /* owned; NULL: no Task is used twice */
-static PyObject *loop_name; /* owned */
-static PyObject *cancelled_error;             /* owned */
+static PyObject *loop_name;                       /* owned */
+static PyObject *cancelled_error;                 /* owned */
 static PyTypeObject driver_type;
 
 /* ---- as new? --------------------------------------------------------------------------------- */
@@ -148,11 +148,8 @@ static int call_with_task(PyObject *fn, PyObject *task) {
 static void suspend(puff_driver *d) {
     d->state = DRIVER_SUSPENDED;
     puff_exchange_hold(d->exchange);
+    puff_queue_push(&d->asgi->running, &d->node);
     Py_INCREF(d->task);
-    if (d->asgi) {
-        puff_queue_push(&d->asgi->running, &d->node);
-        d->asgi->n_running++;
-    }
     if (register_task && call_with_task(register_task, d->task) < 0) PyErr_WriteUnraisable(d->task);
 }
 
@@ -163,15 +160,11 @@ static void drop_request(puff_driver *d) {
 }
 
 static PySendResult retire(puff_driver *d, PyObject **result) {
-    bool was_suspended = d->state == DRIVER_SUSPENDED;
-    d->state = DRIVER_DONE;
-    if (was_suspended) {
-        if (d->asgi) {
-            puff_queue_remove(&d->node);
-            d->asgi->n_running--;
-        }
+    if (d->state == DRIVER_SUSPENDED && d->asgi) {
+        puff_queue_remove(&d->node);
         Py_DECREF(d->task); /* whoever makes this step holds another */
     }
+    d->state = DRIVER_DONE;
     *result = Py_NewRef(Py_None);
     return PYGEN_RETURN;
 }
@@ -299,9 +292,10 @@ static PyObject *driver_getattro(PyObject *self, PyObject *name) {
     return PyObject_GetAttr(coro, name);
 }
 
+/* The reference of asgi->running is not shown: it keeps a request alive that waits for nothing but its
+ * client, and that nobody else refers to. */
 static int driver_traverse(PyObject *self, visitproc visit, void *arg) {
     puff_driver *d = (puff_driver *)self;
-    if (d->state == DRIVER_SUSPENDED) Py_VISIT(d->task);
     Py_VISIT(d->vars);
     Py_VISIT(d->exchange);
     Py_VISIT(d->coro);
@@ -401,7 +395,8 @@ static PyObject *new_step(puff_asgi *asgi, puff_driver **out) {
     *out = d;
     return step;
 fail:
-    if (!PyErr_Occurred()) PyErr_SetString(PyExc_SystemError, "a Task did not ask for its first step");
+    if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_SystemError, "a Task did not ask for its first step");
     Py_XDECREF(task);
     Py_XDECREF(step);
     return NULL;
@@ -465,9 +460,11 @@ PyObject *puff_asgi_task_list(puff_asgi *asgi) {
 }
 
 void puff_asgi_task_disown(puff_asgi *asgi) {
-    for (puff_queue *q; (q = puff_queue_pop(&asgi->running));)
-        PUFF_CONTAINER_OF(q, puff_driver, node)->asgi = NULL;
-    asgi->n_running = 0;
+    for (puff_queue *q; (q = puff_queue_pop(&asgi->running));) {
+        puff_driver *d = PUFF_CONTAINER_OF(q, puff_driver, node);
+        d->asgi = NULL;
+        Py_DECREF(d->task); /* d may be gone */
+    }
 }
 
 /* ---- init ------------------------------------------------------------------------------------ */

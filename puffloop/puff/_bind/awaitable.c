@@ -78,7 +78,8 @@ static PyTypeObject wait_type;
 static PyObject *str_create_future, *str_done, *str_set_result;
 
 static int wait_park(puff_wait *w) {
-    PyObject *loop = (PyObject *)w->exchange->asgi->loop; /* a poll that waits is of a live request */
+    PyObject *loop =
+        (PyObject *)w->exchange->asgi->loop; /* a poll that waits is of a live request */
     PyObject *future = PyObject_CallMethodNoArgs(loop, str_create_future);
     if (!future) return -1;
     PyObject *iter = Py_TYPE(future)->tp_as_async->am_await(future);

@@ -256,14 +256,14 @@ static PyObject *soon(PyObject *self, call *c, PyObject *kwnames, const char *me
 
 static PyObject *call_soon(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames) {
     puff_loop_object *loop = loop_of(self);
+    if (__builtin_expect(loop->capturing, 0) && n > 0) { /* a Task: it drops what we return */
+        loop->capturing = 0;
+        Py_XSETREF(loop->captured, Py_NewRef(args[0]));
+        Py_RETURN_NONE;
+    }
     call c = {.args = args, .n = n};
     PyObject *handle = soon(self, &c, kwnames, "call_soon", true);
     if (!handle) return NULL;
-    if (__builtin_expect(loop->capturing, 0)) {
-        loop->capturing = 0;
-        Py_XSETREF(loop->captured, Py_NewRef(c.args[0]));
-        return handle;
-    }
     if (puff_ring_push(&loop->d.ring, handle, NULL) < 0) Py_CLEAR(handle);
     return handle;
 }

@@ -9,10 +9,13 @@
 #include "fields.h"
 #include "freelist.h"
 
-enum { QUEUE_HIGH = 64 * 1024 }; /* a peer that reads nothing holds this much of a response, no more */
+enum {
+    QUEUE_HIGH = 64 * 1024
+}; /* a peer that reads nothing holds this much of a response, no more */
 
 static PyObject *client_disconnected; /* owned: puff.errors.ClientDisconnected */
-static PyObject *msg_end, *msg_disconnect; /* owned: what most calls of receive() return a copy of */
+static PyObject *msg_end,
+    *msg_disconnect; /* owned: what most calls of receive() return a copy of */
 static PyObject *key_type, *key_body, *key_more_body, *key_status, *key_headers, *key_trailers,
     *key_more_trailers, *key_links, *type_start, *type_body, *type_trailers, *type_hint;
 
@@ -36,15 +39,13 @@ static PyObject *poll_receive(puff_exchange *ex) {
         return puff_http_request_disconnected(ex->req) ? PyDict_Copy(msg_disconnect) : NULL;
     puff_str bytes = {0};
     switch (puff_http_request_read(ex->req, &bytes)) {
-    case PUFF_HTTP_BODY_MORE:
-        return bytes.len ? body_message(ex->req, bytes, true) : NULL;
+    case PUFF_HTTP_BODY_MORE: return bytes.len ? body_message(ex->req, bytes, true) : NULL;
     case PUFF_HTTP_BODY_END: {
         PyObject *msg = body_message(ex->req, bytes, false);
         ex->body_ended = msg != NULL;
         return msg;
     }
-    case PUFF_HTTP_BODY_GONE:
-        break;
+    case PUFF_HTTP_BODY_GONE: break;
     }
     return PyDict_Copy(msg_disconnect);
 }
@@ -64,14 +65,12 @@ static int raise_late(void) {
 /* Makes an exception of what the core answered. */
 static int raise_http(int rc) {
     switch (rc) {
-    case PUFF_ECLOSED:
-        return raise_disconnected();
-    case PUFF_ENOMEM:
-        PyErr_NoMemory();
-        break;
+    case PUFF_ECLOSED: return raise_disconnected();
+    case PUFF_ENOMEM: PyErr_NoMemory(); break;
     case PUFF_HTTP_EFIELD:
-        PyErr_SetString(PyExc_ValueError, "a header name is no token, or a header value has a control "
-                                          "character");
+        PyErr_SetString(PyExc_ValueError,
+                        "a header name is no token, or a header value has a control "
+                        "character");
         break;
     case PUFF_HTTP_ESTATUS:
         PyErr_SetString(PyExc_ValueError, "a response's status is from 200 to 599");
@@ -79,8 +78,7 @@ static int raise_http(int rc) {
     case PUFF_HTTP_ELENGTH:
         PyErr_SetString(PyExc_RuntimeError, "content-length is none, or more body than it says");
         break;
-    default:
-        PyErr_SetString(PyExc_RuntimeError, "not the time for this message");
+    default: PyErr_SetString(PyExc_RuntimeError, "not the time for this message");
     }
     return -1;
 }
@@ -88,8 +86,9 @@ static int raise_http(int rc) {
 /* The core knows one thread. Another one must go through the loop. */
 static bool is_our_thread(puff_exchange *ex) {
     if (!ex->asgi || ex->asgi->thread == PyThread_get_thread_ident()) return true;
-    PyErr_SetString(PyExc_RuntimeError, "receive() and send() belong to the thread of the event loop; "
-                                        "use asyncio.run_coroutine_threadsafe() elsewhere");
+    PyErr_SetString(PyExc_RuntimeError,
+                    "receive() and send() belong to the thread of the event loop; "
+                    "use asyncio.run_coroutine_threadsafe() elsewhere");
     return false;
 }
 
@@ -160,9 +159,9 @@ static int send_bytes(puff_exchange *ex, PyObject *body, bool more) {
 
 static int send_body(puff_exchange *ex, PyObject *message) {
     if (!puff_http_response_started(ex->req) || ex->body_sent) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        ex->body_sent ? "http.response.body after the last of the body"
-                                      : "http.response.body before http.response.start");
+        PyErr_SetString(PyExc_RuntimeError, ex->body_sent
+                                                ? "http.response.body after the last of the body"
+                                                : "http.response.body before http.response.start");
         return -1;
     }
     int more = peek_flag(message, key_more_body);
@@ -181,8 +180,9 @@ static int send_body(puff_exchange *ex, PyObject *message) {
 
 static int send_trailers(puff_exchange *ex, PyObject *message) {
     if (!ex->trailers || !ex->body_sent) {
-        PyErr_SetString(PyExc_RuntimeError, "http.response.trailers before the end of the body, or "
-                                            "without trailers=True in http.response.start");
+        PyErr_SetString(PyExc_RuntimeError,
+                        "http.response.trailers before the end of the body, or "
+                        "without trailers=True in http.response.start");
         return -1;
     }
     int more = peek_flag(message, key_more_trailers);
@@ -261,8 +261,8 @@ static puff_freelist channel_freelist; /* of both types: they have one shape */
 
 static bool takes(const char *name, Py_ssize_t n, Py_ssize_t wanted, PyObject *kwnames) {
     if (n == wanted && !kwnames) return true;
-    PyErr_Format(PyExc_TypeError, "%s() takes %zd positional argument(s), no more and no others", name,
-                 wanted);
+    PyErr_Format(PyExc_TypeError, "%s() takes %zd positional argument(s), no more and no others",
+                 name, wanted);
     return false;
 }
 
@@ -406,8 +406,8 @@ int puff_exchange_init(void) {
     if (init_names() < 0 || PyType_Ready(&receive_type) < 0 || PyType_Ready(&send_type) < 0 ||
         PyType_Ready(&exchange_type) < 0)
         return -1;
-    msg_end = Py_BuildValue("{s:s,s:y,O:O}", "type", "http.request", "body", "", key_more_body,
-                            Py_False);
+    msg_end =
+        Py_BuildValue("{s:s,s:y,O:O}", "type", "http.request", "body", "", key_more_body, Py_False);
     msg_disconnect = Py_BuildValue("{s:s}", "type", "http.disconnect");
     PyObject *errors = PyImport_ImportModule("puff.errors");
     client_disconnected = errors ? PyObject_GetAttrString(errors, "ClientDisconnected") : NULL;

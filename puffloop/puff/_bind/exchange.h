@@ -11,14 +11,14 @@
 
 typedef struct puff_exchange {
     PyObject_HEAD
-    puff_http_request *req; /* borrowed; NULL once done */
-    puff_asgi *asgi;        /* borrowed; NULL once done */
+    puff_http_request *req;  /* borrowed; NULL once done */
+    puff_asgi *asgi;         /* borrowed; NULL once done */
     puff_http_request *held; /* a reference, or NULL: lets the log say which request it was */
-    puff_queue waits;       /* of puff_wait: who is parked in receive() or send() */
-    bool body_ended;        /* the app has had the end of the body */
-    bool trailers;          /* the app has promised trailers; they end the response */
-    bool body_sent;         /* ... and has sent all of the body */
-    bool completed;         /* done, with a whole response */
+    puff_queue waits;        /* of puff_wait: who is parked in receive() or send() */
+    bool body_ended;         /* the app has had the end of the body */
+    bool trailers;           /* the app has promised trailers; they end the response */
+    bool body_sent;          /* ... and has sent all of the body */
+    bool completed;          /* done, with a whole response */
 } puff_exchange;
 
 int puff_exchange_init(void);

@@ -2,7 +2,9 @@ from asyncio import AbstractEventLoop, Task
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-App = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[Any]]
+App = Callable[
+    [dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[Any]
+]
 
 class HttpServer:
     """An ASGI app on the C HTTP server, on one loop. See docs/http.md."""

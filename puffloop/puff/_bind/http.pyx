@@ -12,17 +12,18 @@ from libc.stdint cimport uint16_t
 from libc.string cimport memset
 
 from puff._bind.core cimport (
-    PUFF_EARG, puff_err, puff_http_access, puff_http_host, puff_http_options, puff_http_options_init,
-    puff_http_server, puff_http_server_listen, puff_http_server_open, puff_http_server_stats,
-    puff_http_server_stop, puff_listener, puff_listener_options, puff_listener_port,
+    PUFF_EARG, puff_err, puff_http_access, puff_http_host, puff_http_options,
+    puff_http_options_init, puff_http_server, puff_http_server_listen, puff_http_server_open,
+    puff_http_server_stats, puff_http_server_stop, puff_listener, puff_listener_options,
+    puff_listener_port,
 )
 from puff._bind.loop cimport LoopBase
 
 
 cdef extern from "asgi.h":
     int puff_asgi_init(void (*interrupt)(PyObject *loop, PyObject *exc) noexcept) except -1
-    puff_asgi *puff_asgi_new(object loop, object app, object state, object root_path, object on_error,
-                             int log_fd) except NULL
+    puff_asgi *puff_asgi_new(object loop, object app, object state, object root_path,
+                             object on_error, int log_fd) except NULL
     void puff_asgi_free(puff_asgi *asgi)
     void puff_asgi_stop(puff_asgi *asgi)
     object puff_asgi_tasks(puff_asgi *asgi)
@@ -104,7 +105,8 @@ cdef class HttpServer:
         self.asgi = puff_asgi_new(loop, app, {} if state is None else state, root_path.rstrip("/"),
                                   on_error, access_log_fd)
         puff_asgi_set_owner(self.asgi, <void *>self)
-        if puff_http_server_open(&self.server, loop.core, &puff_asgi_host, self.asgi, &opts, &err) < 0:
+        if puff_http_server_open(&self.server, loop.core, &puff_asgi_host, self.asgi, &opts,
+                                 &err) < 0:
             raise _oserror(&err)
         loop.clients[("http", id(self))] = self  # keeps us alive until we have stopped
 
@@ -114,7 +116,7 @@ cdef class HttpServer:
 
     def listen(self, *, str host=None, uint16_t port=0, unix_path=None, int fd=-1, int backlog=0,
                bint reuse_port=False):
-        """Listens on one more address; returns its port (0 for a Unix socket). OSError if it cannot."""
+        """Listens on one more address; returns its port (0 for a Unix socket). Raises OSError."""
         cdef puff_listener_options opts
         cdef puff_listener *listener = NULL
         cdef puff_err err
@@ -123,9 +125,11 @@ cdef class HttpServer:
         self._check_open()
         memset(&opts, 0, sizeof(opts))
         opts.size = sizeof(opts)
-        opts.host = NULL if host_bytes is None else <const char *>host_bytes
+        if host_bytes is not None:
+            opts.host = host_bytes
+        if path_bytes is not None:
+            opts.unix_path = path_bytes
         opts.port = port
-        opts.unix_path = NULL if path_bytes is None else <const char *>path_bytes
         opts.fd = fd
         opts.backlog = backlog
         opts.reuse_port = reuse_port
@@ -182,4 +186,5 @@ cdef void _on_stopped(puff_http_server *server, void *data) noexcept:
     try:
         on_stopped()
     except BaseException as exc:
-        self.loop.call_exception_handler({"message": "an HTTP server's on_stopped failed", "exception": exc})
+        context = {"message": "an HTTP server's on_stopped failed", "exception": exc}
+        self.loop.call_exception_handler(context)

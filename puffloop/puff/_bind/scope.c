@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 
 enum {
-    KEPT_HEADERS = 16,    /* of a connection; with KEPT_VALUE this bounds what an idle one holds */
+    KEPT_HEADERS = 16, /* of a connection; with KEPT_VALUE this bounds what an idle one holds */
     KEPT_VALUE = 128,
     ADDR_TEXT = 128
 };
@@ -66,7 +66,8 @@ static size_t percent_decode(char *out, const char *in, size_t len) {
 
 /* The path as text: decoded, then UTF-8; what is not UTF-8 becomes U+FFFD, as in every ASGI server. */
 static PyObject *path_text(puff_str raw) {
-    if (!memchr(raw.ptr, '%', raw.len)) return PyUnicode_DecodeUTF8(raw.ptr, (Py_ssize_t)raw.len, "replace");
+    if (!memchr(raw.ptr, '%', raw.len))
+        return PyUnicode_DecodeUTF8(raw.ptr, (Py_ssize_t)raw.len, "replace");
     char *buf = PyMem_Malloc(raw.len);
     if (!buf) return PyErr_NoMemory();
     size_t len = percent_decode(buf, raw.ptr, raw.len);
@@ -243,6 +244,11 @@ static PyObject *headers_of(scope_conn *c, const puff_http_request *req) {
 
 /* ---- scope ----------------------------------------------------------------------------------- */
 
+/* A copy, shallow; most apps keep no state, and an empty dict is the cheaper one to make. */
+static PyObject *copy_of(PyObject *dict) {
+    return PyDict_GET_SIZE(dict) ? PyDict_Copy(dict) : PyDict_New();
+}
+
 PyObject *puff_scope_new(puff_asgi *asgi, puff_http_request *req) {
     scope_conn *c = conn_of(asgi, req);
     if (!c || update_method(c, req) < 0 || update_version(c, req) < 0 ||
@@ -252,15 +258,15 @@ PyObject *puff_scope_new(puff_asgi *asgi, puff_http_request *req) {
     if (!scope) return NULL;
     if (set_take(scope, key_headers, headers_of(c, req)) < 0 ||
         set_take(scope, key_extensions, PyDict_Copy(asgi->extensions)) < 0 ||
-        set_take(scope, key_state, PyDict_Copy(asgi->state)) < 0)
+        set_take(scope, key_state, copy_of(asgi->state)) < 0)
         Py_CLEAR(scope);
     return scope;
 }
 
 PyObject *puff_scope_template(PyObject *root_path) {
-    return Py_BuildValue("{s:s,s:{s:s,s:s},s:O,s:O,s:O,s:O}", "type", "http", "asgi", "version", "3.0",
-                         "spec_version", "2.5", "root_path", root_path, "headers", Py_None, "state",
-                         Py_None, "extensions", Py_None);
+    return Py_BuildValue("{s:s,s:{s:s,s:s},s:O,s:O,s:O,s:O}", "type", "http", "asgi", "version",
+                         "3.0", "spec_version", "2.5", "root_path", root_path, "headers", Py_None,
+                         "state", Py_None, "extensions", Py_None);
 }
 
 PyObject *puff_scope_extensions(void) {
@@ -274,10 +280,18 @@ static int init_keys(void) {
         PyObject **to;
         const char *text;
     } names[] = {
-        {&key_method, "method"},   {&key_path, "path"},       {&key_raw_path, "raw_path"},
-        {&key_query, "query_string"}, {&key_headers, "headers"}, {&key_state, "state"},
-        {&key_extensions, "extensions"}, {&key_version, "http_version"}, {&key_scheme, "scheme"},
-        {&key_client, "client"},   {&key_server, "server"},   {&str_10, "1.0"},
+        {&key_method, "method"},
+        {&key_path, "path"},
+        {&key_raw_path, "raw_path"},
+        {&key_query, "query_string"},
+        {&key_headers, "headers"},
+        {&key_state, "state"},
+        {&key_extensions, "extensions"},
+        {&key_version, "http_version"},
+        {&key_scheme, "scheme"},
+        {&key_client, "client"},
+        {&key_server, "server"},
+        {&str_10, "1.0"},
         {&str_11, "1.1"},
     };
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -289,7 +303,8 @@ int puff_scope_init(void) {
     if (init_keys() < 0 || !(empty_bytes = PyBytes_FromStringAndSize(NULL, 0))) return -1;
     for (int i = 1; i < PUFF_HTTP_FIELD_COUNT; i++) {
         puff_str name = puff_http_field_name(i);
-        if (!(field_names[i] = PyBytes_FromStringAndSize(name.ptr, (Py_ssize_t)name.len))) return -1;
+        if (!(field_names[i] = PyBytes_FromStringAndSize(name.ptr, (Py_ssize_t)name.len)))
+            return -1;
     }
     for (int i = 1; i < PUFF_HTTP_METHOD_COUNT; i++) {
         puff_str name = puff_http_method_name(i);
