@@ -13,7 +13,7 @@ server (BLPOP, XREAD BLOCK ...) has a connection of its own while it does. What 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, cast, overload
 
 from puff._bind.redis import (
     SHAPE_AS_IS as AS_IS,
@@ -58,7 +58,7 @@ def _condition(**flags: bool) -> tuple[Value, ...]:
 
 def _flat(pairs: Mapping[Any, Value] | Iterable[tuple[Any, Value]]) -> list[Value]:
     items = pairs.items() if isinstance(pairs, Mapping) else pairs
-    return [word for pair in items for word in pair]
+    return [word for pair in cast("Iterable[tuple[Any, Value]]", items) for word in pair]
 
 
 def _many(first: Value | Iterable[Value], rest: tuple[Value, ...]) -> tuple[Value, ...]:

@@ -54,7 +54,7 @@ def listed(build: Path) -> set[Path]:
     return {(build.parent / n).resolve() for n in names}
 
 
-@pytest.mark.parametrize("build", [p for p in files(".build") if p.name == "meson.build"], ids=name)
+@pytest.mark.parametrize("build", under(ROOT / "puffloop", ".build"), ids=name)
 def test_files_listed_for_meson_exist(build: Path) -> None:
     assert [name(p) for p in listed(build) if not p.is_file()] == []
 
@@ -66,6 +66,7 @@ def test_every_core_source_is_built() -> None:
 
 def test_every_python_file_is_installed() -> None:
     known = set().union(*(listed(p) for p in under(PACKAGE, ".build")))
+    known.update(p.with_suffix(".pyi") for p in under(PACKAGE, ".pyx"))  # with their modules
     assert [name(p) for p in under(PACKAGE, ".py", ".pyi") if p not in known] == []
 
 

@@ -60,7 +60,10 @@ def project() -> dict:
 def installed_for_tests() -> dict[str, Requirement]:
     lines = (ROOT / "tests" / "requirements.txt").read_text().splitlines()
     wanted = [line.split(" #")[0] for line in lines if line and not line.startswith("#")]
-    return {r.name: r for r in map(Requirement, wanted)}
+    found: dict[str, Requirement] = {}
+    for requirement in map(Requirement, wanted):
+        found.setdefault(requirement.name, requirement)
+    return found
 
 
 @pytest.mark.parametrize("group", ["build", "run", "embedded"])

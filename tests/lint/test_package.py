@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ def test_all_is_there_sorted_and_true(name: str) -> None:
 
 def test_package_says_that_it_is_typed() -> None:
     assert (Path(puff.__file__).parent / "py.typed").exists()
+
+
+def test_stub_of_the_package_names_what_is_public() -> None:
+    """The package finds its names lazily, so the type checkers read a stub."""
+    stub = (Path(puff.__file__).parent / "__init__.pyi").read_text()
+    assert sorted(set(re.findall(r" as (\w+)", stub))) == list(puff.__all__)
 
 
 def ours(value: object) -> bool:

@@ -1,0 +1,17 @@
+from puff._types import value_of as value_of
+from puff.greenlet import (
+    Greenlet as Greenlet,
+    GreenletExit as GreenletExit,
+    is_asyncio as is_asyncio,
+    is_greenlet as is_greenlet,
+    join_all as join_all,
+    sleep_ms as sleep_ms,
+    spawn as spawn,
+)
+from puff.policy import (
+    Loop as Loop,
+    Policy as Policy,
+    install as install,
+    new_event_loop as new_event_loop,
+    run as run,
+)
