@@ -17,11 +17,19 @@
 
 #include "puff_config.h"
 
+/* A server that answers neither a query nor the request to cancel it, for so long, is given up: the network has
+ * eaten it, or it is in code that cannot be interrupted. */
+enum { CANCEL_GRACE_MS = 5000 };
+
+static void on_grace_over(puff_timer *t);
+
 int puff__pg_lane_init(puff__pg_lane *lane, puff_pg_pool *pool, const puff__pg_stmts *cache,
                        int index, int max_depth) {
     *lane = (puff__pg_lane){.pool = pool, .alloc = cache->alloc, .cache = cache, .cap = 4};
     lane->bit = (uint64_t)1 << index;
     puff_queue_init(&lane->dirty);
+    puff_timer_init(&lane->grace_timer, puff_pg_pool_loop(pool), on_grace_over);
+    lane->grace_ms = CANCEL_GRACE_MS;
     while (lane->cap < (unsigned)max_depth + 2) lane->cap *= 2; /* 2: closing needs places too */
     lane->slots = puff_calloc(cache->alloc, lane->cap, sizeof *lane->slots);
     return lane->slots ? 0 : PUFF_ENOMEM;
@@ -37,6 +45,7 @@ void puff__pg_lane_reset(puff__pg_lane *lane) {
     PQclear(lane->result);
     if (lane->cancel) puff__pg_cancel_detach(lane->cancel);
     puff_queue_remove(&lane->dirty);
+    puff_timer_stop(&lane->grace_timer);
     lane->result = NULL;
     lane->cancel = NULL;
     lane->n_written = lane->n_ended = lane->est_ns = lane->cancel_reaches = 0;
@@ -173,11 +182,23 @@ static void on_cancel_sent(void *arg) {
     puff__pg_on_batch(lane);
 }
 
+static void on_grace_over(puff_timer *t) {
+    puff__pg_lane *lane = PUFF_CONTAINER_OF(t, puff__pg_lane, grace_timer);
+    puff_err_set(&lane->conn.farewell, PUFF_ECLOSED, PUFF_DOMAIN_POSTGRES,
+                 "the server did not answer a cancel request in %llu ms",
+                 (unsigned long long)lane->grace_ms);
+    lane->broken = true;
+    puff__pg_on_broken(lane);
+}
+
 int puff__pg_lane_cancel(puff__pg_lane *lane) {
     if (lane->cancel) return 0;
     int rc = puff__pg_conn_cancel(&lane->cancel, &lane->conn, on_cancel_sent, lane);
-    if (rc == 0) lane->cancel_reaches = UINT64_MAX;
-    return rc;
+    if (rc) return rc;
+    lane->cancel_reaches = UINT64_MAX;
+    /* Without memory for the timer the query runs to its end, as it would without the request. */
+    (void)puff_timer_start(&lane->grace_timer, lane->grace_ms);
+    return 0;
 }
 
 /* ---- reading ------------------------------------------------------------------------------- */
@@ -225,6 +246,7 @@ static void end_slot(puff__pg_lane *lane) {
     uint64_t took_ns = puff__pg_lane_running_ns(lane, lane->read_ns);
     puff__pg_slot slot = puff__pg_lane_pop(lane);
     slot.took_ns = took_ns;
+    puff_timer_stop(&lane->grace_timer); /* idle as a rule */
     lane->last_ended_ns = lane->read_ns;
     lane->n_ended++;
     puff__pg_on_answer(lane, &slot, res);

@@ -49,6 +49,8 @@ typedef struct puff__pg_lane {
     uint64_t est_ns;             /* the sum over the slots */
     uint64_t last_ended_ns, read_ns;
     puff__pg_cancel *cancel; /* a CancelRequest is on its way: no new queries */
+    puff_timer grace_timer;  /* runs from a CancelRequest to the next answer */
+    uint64_t grace_ms;
     uint64_t cancel_reaches; /* slots before this number may have been hit by one */
     uint64_t *closing;       /* owned: ids of statements to close */
     int n_closing, cap_closing;

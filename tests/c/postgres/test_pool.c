@@ -1,5 +1,9 @@
 /* Many queries, several lanes: order, cancel, timeouts, loss, close. The pool's inside is looked at where the
  * outside cannot tell. */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <sys/socket.h>
+
 #include "postgres/pool.h"
 #include "server.h"
 
@@ -190,6 +194,45 @@ TEST(test_timeout_of_a_query_behind_another_sends_no_cancel) {
     bed_until(&b, &head.done);
     CHECK_EQ_INT(head.code, 0);
     CHECK_EQ_INT(bed_stats(&b).n_cancel_requests, 0);
+    bed_close(&b, 1000);
+}
+
+/* Stops the server's process of this connection: a child of the one that listens on our Unix socket. A number
+ * that another machine or container gave is no process of ours. */
+static bool stop_backend(PGconn *pg) {
+    struct ucred peer = {.pid = 0};
+    socklen_t len = sizeof peer;
+    char path[64];
+    int parent = -1;
+    snprintf(path, sizeof path, "/proc/%d/stat", PQbackendPID(pg));
+    FILE *stat = fopen(path, "r");
+    if (!stat) return false;
+    if (fscanf(stat, "%*d (%*[^)]) %*c %d", &parent) != 1) parent = -1;
+    fclose(stat);
+    if (getsockopt(PQsocket(pg), SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0) return false;
+    return peer.pid > 0 && peer.pid == parent && kill(PQbackendPID(pg), SIGSTOP) == 0;
+}
+
+/* A backend that is stopped answers nothing, as one behind a dead network. Only where we may stop it. */
+TEST(test_a_lane_that_does_not_answer_a_cancel_is_given_up) {
+    bed b;
+    ask late = {.timeout_ms = 20}, behind = {.order = NULL};
+    bed_open(&b, &(puff_pg_pool_options){.n_lanes_max = 1});
+    must_run(&b, "select 'x'");
+    PGconn *pg = b.pool->lanes[0].conn.pg;
+    int pid = PQbackendPID(pg);
+    if (stop_backend(pg)) {
+        b.pool->lanes[0].grace_ms = 20;
+        ask_submit(&b, &late, "select 'x'", 0);
+        ask_submit(&b, &behind, "select 'x'", 0);
+        bed_until(&b, &late.done);
+        CHECK_EQ_INT(late.code, PUFF_ETIMEOUT);
+        bed_until(&b, &behind.done);
+        CHECK_EQ_INT(behind.code, PUFF_ECLOSED);
+        CHECK(strstr(behind.msg, "did not answer a cancel request in 20 ms"));
+        must_run(&b, "select 'x'");
+        kill(pid, SIGCONT);
+    }
     bed_close(&b, 1000);
 }
 
