@@ -1,6 +1,5 @@
 /* Many queries, several lanes: order, cancel, timeouts, loss, close. The pool's inside is looked at where the
  * outside cannot tell. */
-#define _GNU_SOURCE
 #include <signal.h>
 #include <sys/socket.h>
 
