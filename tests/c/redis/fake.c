@@ -6,17 +6,17 @@
 #include "check.h"
 
 void turn_until(puff_loop *loop, const int *done, int n) {
-    uint64_t end = puff_now_ns() + 10000000000u;
+    uint64_t end = puff_now_ns() + 5000000000u;
     while (*done < n) {
-        if (puff_now_ns() > end) CHECK_FAIL("waited for 10 s: %d of %d", *done, n);
+        if (puff_now_ns() > end) CHECK_FAIL("waited for 5 s: %d of %d", *done, n);
         puff_loop_turn(loop, true);
     }
 }
 
 void turn_while_open(puff_loop *loop) {
-    uint64_t end = puff_now_ns() + 10000000000u;
+    uint64_t end = puff_now_ns() + 5000000000u;
     while (puff_loop_turn(loop, false) != 0)
-        if (puff_now_ns() > end) CHECK_FAIL("something is still open after 10 s");
+        if (puff_now_ns() > end) CHECK_FAIL("something is still open after 5 s");
 }
 
 void turn_some(puff_loop *loop) {

@@ -37,7 +37,7 @@ void fake_say(fake_conn *c, const char *text);
 void fake_say_bytes(fake_conn *c, const char *bytes, size_t len);
 void fake_hang_up(fake_conn *c);
 
-/* Turns the loop until *done is at least n; a test that waits for more than ten seconds fails. */
+/* Turns the loop until *done is at least n; a test that waits for more than five seconds fails. */
 void turn_until(puff_loop *loop, const int *done, int n);
 void turn_while_open(puff_loop *loop);
 /* Turns without waiting, so that what was written arrives. */
