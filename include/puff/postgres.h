@@ -207,11 +207,13 @@ typedef struct puff_pg_pool_options {
     int statement_cache_size;    /* 256 SQL texts; -1: none is kept */
     uint64_t connect_timeout_ms; /* 10000, also for name resolution and authentication */
     uint64_t queue_timeout_ms;   /* 30000 from submit until it is written */
-    uint64_t query_timeout_ms;   /* none: from submit until the answer */
-    uint64_t idle_timeout_ms;    /* 300000: lanes above the minimum are closed after */
-    uint64_t backoff_min_ms;     /* 50: between attempts to connect, doubled each time up to */
-    uint64_t backoff_max_ms;     /* 5000; half of it is random */
-    size_t max_param_bytes;      /* 1 GiB, the server's own limit, in all parameters of a query */
+    /* None: from submit until the answer. What runs on the server then is cancelled there, if it is at
+     * the head of its lane; a lane that answers neither for 5 s more is given up. */
+    uint64_t query_timeout_ms;
+    uint64_t idle_timeout_ms; /* 300000: lanes above the minimum are closed after */
+    uint64_t backoff_min_ms;  /* 50: between attempts to connect, doubled each time up to */
+    uint64_t backoff_max_ms;  /* 5000; half of it is random */
+    size_t max_param_bytes;   /* 1 GiB less 1 MiB, about the server's limit: of one query */
 } puff_pg_pool_options;
 
 #define PUFF_PG_NEVER UINT64_MAX /* for a timeout: none */
@@ -223,7 +225,8 @@ PUFF_API int puff_pg_pool_new(puff_pg_pool **out, puff_loop *loop, const puff_pg
 PUFF_API puff_loop *puff_pg_pool_loop(puff_pg_pool *pool);
 
 /* Fails what waits with PUFF_ECLOSED, gives what runs drain_ms to end, fails the rest, closes the
- * connections, then on_close(arg) once: the pool is freed when that returns. Twice is not allowed. */
+ * connections, then on_close(arg) once: the pool is freed when that returns. Twice is not allowed. A loop
+ * must not be freed before. */
 PUFF_API void puff_pg_pool_close(puff_pg_pool *pool, uint64_t drain_ms, void (*on_close)(void *arg),
                                  void *arg);
 
