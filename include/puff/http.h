@@ -129,14 +129,14 @@ typedef struct puff_http_field {
 /* What the host sees of a request. Read only but for data. All slices are borrowed and live as long
  * as the request. */
 typedef struct puff_http_request {
-    void *data; /* the host's own; NULL at first */
-    puff_http_conn *conn;
-    puff_str method;    /* as it was sent */
-    puff_str target;    /* the whole request target, as it was sent */
-    puff_str path;      /* raw, before '?'; "/" for an absolute target without one */
-    puff_str query;     /* raw, after '?'; ptr NULL when there is no '?' */
-    puff_str authority; /* of an absolute target, else the Host field; may be empty */
-    puff_str scheme;    /* "http" or "https" */
+    void *data;           /* the host's own; NULL at first */
+    puff_http_conn *conn; /* NULL after on_done, for a host that holds a reference */
+    puff_str method;      /* as it was sent */
+    puff_str target;      /* the whole request target, as it was sent */
+    puff_str path;        /* raw, before '?'; "/" for an absolute target without one */
+    puff_str query;       /* raw, after '?'; ptr NULL when there is no '?' */
+    puff_str authority;   /* of an absolute target, else the Host field; may be empty */
+    puff_str scheme;      /* "http" or "https" */
     const puff_http_field *fields;
     size_t n_fields;
     uint64_t content_length; /* meaningful when has_length */
@@ -183,7 +183,7 @@ PUFF_API bool puff_http_request_disconnected(const puff_http_request *req);
  * business (transfer-encoding, keep-alive, upgrade, proxy-connection, te, trailer) are dropped,
  * "connection: close" is honoured, a date or server of the host's replaces the default.
  * PUFF_HTTP_ESTATE, _EFIELD, _ESTATUS, _ELENGTH, PUFF_ENOMEM, PUFF_ECLOSED; after an error nothing
- * was begun and another start is possible. */
+ * was begun and another start is possible. PUFF_ELIMIT: above 256 KiB of fields. */
 PUFF_API int puff_http_response_start(puff_http_request *req, int status,
                                       const puff_http_field *fields, size_t n_fields);
 
@@ -296,7 +296,8 @@ typedef struct puff_http_options {
 /* Fills in every default. */
 PUFF_API void puff_http_options_init(puff_http_options *opts);
 
-/* opts NULL: the defaults. host is borrowed and outlives the server. PUFF_ENOMEM, PUFF_EARG. */
+/* opts NULL: the defaults. host is borrowed and outlives the server. The process ignores SIGPIPE.
+ * Stop the server before its loop is freed. PUFF_ENOMEM, PUFF_EARG. */
 PUFF_API int puff_http_server_open(puff_http_server **out, puff_loop *loop,
                                    const puff_http_host *host, void *data,
                                    const puff_http_options *opts, puff_err *err);

@@ -1,11 +1,11 @@
 /* addr.c - socket addresses as text (declared in puff/http.h). */
+#include "puff/http.h"
+
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/un.h>
-
-#include "puff/http.h"
 
 static int copy_path(const struct sockaddr_un *un, char *buf, size_t cap) {
     const bool abstract = un->sun_path[0] == '\0' && un->sun_path[1] != '\0';

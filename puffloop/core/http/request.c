@@ -4,10 +4,10 @@
  *
  * Blocks of the usual size are pooled by the server.
  */
+#include "http/http.h"
+
 #include <assert.h>
 #include <string.h>
-
-#include "http/http.h"
 
 enum {
     POOLED_SIZE =

@@ -9,9 +9,9 @@
  *   HTTP/1.1                  chunked
  *   HTTP/1.0                  ends with the connection
  */
-#include <string.h>
-
 #include "http/http.h"
+
+#include <string.h>
 
 /* A function that has queued half of something and cannot go on: the stream is useless now. */
 static int give_up(puff__request *req, int rc) {

@@ -3,10 +3,10 @@
  * No timer per request or connection: while there are connections, one sweep every sweep_ns
  * compares the deadline that each of them carries with the time.
  */
+#include "http/http.h"
+
 #include <string.h>
 #include <time.h>
-
-#include "http/http.h"
 
 enum {
     MAX_SPARE_HEADS = 16,

@@ -1,7 +1,7 @@
 /* table.c - the names of methods, fields and statuses (declared in puff/http.h). */
-#include <string.h>
-
 #include "puff/http.h"
+
+#include <string.h>
 
 #define PUFF_HTTP_X(id, name) {name, sizeof(name) - 1},
 static const puff_str methods[PUFF_HTTP_METHOD_COUNT] = {{NULL, 0}, PUFF_HTTP_METHODS(PUFF_HTTP_X)};
