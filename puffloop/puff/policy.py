@@ -69,10 +69,32 @@ class Loop(LoopBase, asyncio.SelectorEventLoop):
         outer = self._enter_run()
         old_fd = self._claim_wakeup_fd()
         try:
-            super().run_forever()
+            self._run_forever_setup()
+            try:
+                self._run_turns()
+            finally:
+                self._run_forever_cleanup()
         finally:
             self._restore_wakeup_fd(old_fd)
             self._leave_run(outer)
+
+    if not hasattr(asyncio.SelectorEventLoop, "_run_forever_setup"):  # 3.13 has split its run_forever()
+
+        def _run_forever_setup(self) -> None:
+            self._set_coroutine_origin_tracking(self._debug)
+            self._old_agen_hooks = sys.get_asyncgen_hooks()
+            self._thread_id = threading.get_ident()
+            sys.set_asyncgen_hooks(
+                firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
+            )
+            events._set_running_loop(self)
+
+        def _run_forever_cleanup(self) -> None:
+            self._stopping = False
+            self._thread_id = None
+            events._set_running_loop(None)
+            self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*self._old_agen_hooks)
 
     def close(self) -> None:
         """Closes the loop and whatever Puff's clients keep on it. It must not be running."""

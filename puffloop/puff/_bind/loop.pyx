@@ -222,6 +222,7 @@ cdef class LoopBase:
     cdef int turn(self) except -1:
         if self.core is NULL:
             raise RuntimeError("Event loop is closed")
+        puff_loop_flush(self.core)  # first: what is deferred may answer somebody who is on the ring then
         puff_loop_turn(self.core, puff_ring_len(&self.d.ring) == 0 and not self.d.stopping)
         if self.fatal is not None:
             exc, self.fatal = self.fatal, None
@@ -232,6 +233,12 @@ cdef class LoopBase:
     def _run_once(self):
         """One turn: wait for events, run their callbacks, then what was ready."""
         self.turn()
+
+    def _run_turns(self):
+        """Turns until stop(), at least one."""
+        self.turn()
+        while not self.d.stopping:
+            self.turn()
 
     def _enter_run(self):
         """Makes this the thread's running loop; returns what _leave_run() needs."""

@@ -21,6 +21,7 @@ cdef class Stream:
     cdef size_t low, high       # write buffer limits
     cdef int conn_lost          # asyncio's counter: connection_lost() is scheduled, and writes since
     cdef bint closing, paused, eof_written, protocol_paused, leaked
+    cdef bint long_reads        # the last one was: the next goes straight into a chunk
     cdef PyObject *chunk        # owned; the bytes that the read under way fills
     cdef object target          # the memoryview that it fills instead (buffered)
     cdef bint allocating        # the protocol is being asked for that memory,

@@ -19,7 +19,12 @@ import warnings
 from asyncio import base_events, constants, transports, trsock
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.bytes cimport (
+    PyBytes_AS_STRING,
+    PyBytes_CheckExact,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
 from cpython.object cimport PyObject_TypeCheck, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 
@@ -41,7 +46,7 @@ from puff._bind.errors cimport os_error
 
 
 cdef extern from *:
-    PyObject *PyBytes_FromStringAndSize(const char *s, Py_ssize_t n)
+    PyObject *_new_bytes "PyBytes_FromStringAndSize"(const char *s, Py_ssize_t n)
     int _PyBytes_Resize(PyObject **bytes, Py_ssize_t n) except -1
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
@@ -57,9 +62,12 @@ cdef extern from "transport.h":
     PyObject *puff_slot_at(object self, Py_ssize_t offset)
 
 
-# One read's worth: a socket buffer is rarely fuller, and malloc serves it without mmap (decisions.md).
 cdef enum:
+    # One read's worth: a socket buffer is rarely fuller, and malloc serves it without mmap (decisions.md).
     CHUNK = 65536
+    # A stream whose last read was at least this long reads the next straight into its bytes; a shorter one
+    # costs less to copy out of the loop's buffer than to cut a chunk to size (by instructions: 250 to 500).
+    LONG_READ = 8192
     COPY_BELOW = 4096  # as the core's: below, a write is copied anyway
 
 cdef object _logger = logging.getLogger("asyncio")
@@ -78,8 +86,10 @@ cdef void _on_alloc(puff_stream *st, char **buf, size_t *cap) noexcept:
     if s.buffered:
         _alloc_target(s, buf, cap)
         return
+    if not s.long_reads:
+        return  # the loop's buffer
     if s.chunk is NULL:
-        s.chunk = PyBytes_FromStringAndSize(NULL, CHUNK)
+        s.chunk = _new_bytes(NULL, CHUNK)
         if s.chunk is NULL:
             s.loop.interrupt(MemoryError())
             return
@@ -114,7 +124,6 @@ cdef void _alloc_target(Stream s, char **buf, size_t *cap) noexcept:
 
 cdef void _on_read(puff_stream *st, char *buf, ssize_t n) noexcept:
     cdef Stream s = <Stream>puff_stream_data(st)
-    cdef PyObject *chunk = s.chunk
     target, s.target = s.target, None
     if s.stop_pending or s.failure is not None:
         _settle_allocation(s)
@@ -132,17 +141,26 @@ cdef void _on_read(puff_stream *st, char *buf, ssize_t n) noexcept:
             elif target is not None:
                 message = "Fatal error: protocol.buffer_updated() call failed."
                 s.feed_buffer(n)
-            elif chunk is not NULL and buf == PyBytes_AS_STRING(<object>chunk):
-                s.chunk = NULL
-                _PyBytes_Resize(&chunk, n)
-                data = <object>chunk
-                Py_XDECREF(chunk)
+            else:
                 message = "Fatal error: protocol.data_received() call failed."
-                s.feed(data)
+                s.feed(_take_read(s, buf, n))
         finally:
             PyContext_Exit(s.context)
     except BaseException as exc:
         _failed(s, exc, message)
+
+
+cdef object _take_read(Stream s, char *buf, Py_ssize_t n):
+    """The bytes of a read: the chunk that was read into, cut to size, or a copy."""
+    cdef PyObject *chunk = s.chunk
+    s.long_reads = n >= LONG_READ
+    if chunk is NULL or buf != PyBytes_AS_STRING(<object>chunk):
+        return PyBytes_FromStringAndSize(buf, n)
+    s.chunk = NULL
+    _PyBytes_Resize(&chunk, n)
+    data = <object>chunk
+    Py_XDECREF(chunk)
+    return data
 
 
 cdef void _settle_allocation(Stream s) noexcept:
