@@ -180,7 +180,7 @@ void puff__redis_reader_deinit(puff__redis_reader *r) {
 }
 
 void puff__redis_reader_drop(puff__redis_reader *r) {
-    discard(r);
+    if (!r->parsing) discard(r);
     r->dropping = true;
     r->wanted = false;
 }
@@ -223,7 +223,11 @@ static puff__redis_event read_failed(puff__redis_reader *r) {
 
 puff__redis_event puff__redis_reader_next(puff__redis_reader *r) {
     void *value;
-    if (redisReaderGetReply(r->hi, &value) != REDIS_OK) return read_failed(r);
+    r->parsing = true;
+    int rc = redisReaderGetReply(r->hi, &value);
+    r->parsing = false;
+    if (r->dropping) discard(r);
+    if (rc != REDIS_OK) return read_failed(r);
     if (!value) {
         if (!line_too_long(r)) return PUFF__REDIS_MORE;
         die(r, PUFF_EPROTO, "Protocol error, a line does not end");

@@ -28,6 +28,7 @@ typedef struct puff__redis_reader {
 
     bool in_reply;  /* the first value of a reply was seen, its last was not */
     bool dropping;  /* of this reply nothing more is built */
+    bool parsing;   /* hiredis is on the stack, and holds on to arrays that are not full yet */
     int root_kind;  /* hiredis' type of this reply */
     bool too_much;  /* err says which limit was met */
     size_t n_bytes; /* of this reply, and what was fed with it */
@@ -41,7 +42,8 @@ void puff__redis_reader_deinit(puff__redis_reader *r);
 /* Copies len bytes in. False: r->err says why, nothing more can be read. */
 bool puff__redis_reader_feed(puff__redis_reader *r, const char *bytes, size_t len);
 puff__redis_event puff__redis_reader_next(puff__redis_reader *r);
-/* The reply that is being read is for nobody any more: its ctx is not used again. */
+/* The reply that is being read is for nobody any more: its ctx is not used again. A builder may get
+ * here, too: making an object can run a garbage collector, and that a finalizer that cancels. */
 void puff__redis_reader_drop(puff__redis_reader *r);
 
 #endif

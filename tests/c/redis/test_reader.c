@@ -161,6 +161,32 @@ TEST(test_a_reply_dropped_half_way_leaves_the_stream_in_step) {
     puff__redis_reader_deinit(&r);
 }
 
+static void *drop_and_make_text(void *ctx, puff_redis_place at, puff_redis_kind kind, const char *s,
+                                size_t len) {
+    if (len == 4 && memcmp(s, "drop", 4) == 0) puff__redis_reader_drop(&r);
+    return puff__redis_reply_builder.text(ctx, at, kind, s, len);
+}
+
+/* As a finalizer does that runs while the host makes an object, and cancels. */
+TEST(test_a_builder_may_drop_the_reply_that_it_builds) {
+    static const char *const replies[] = {"$4\r\ndrop\r\n",
+                                          "*3\r\n*2\r\n:1\r\n$4\r\ndrop\r\n*1\r\n:2\r\n$1\r\na\r\n",
+                                          "*2\r\n$4\r\ndrop\r\n*1\r\n$4\r\ndrop\r\n"};
+    puff_redis_builder dropping = puff__redis_reply_builder;
+    dropping.text = drop_and_make_text;
+    for (size_t i = 0; i < sizeof replies / sizeof *replies; i++) {
+        start(1000);
+        r.builder = &dropping;
+        CHECK_EQ_INT(say(replies[i]), PUFF__REDIS_VALUE);
+        CHECK(!r.reply);
+        r.wanted = true;
+        CHECK_EQ_INT(say("+ok\r\n"), PUFF__REDIS_VALUE);
+        CHECK_EQ_STR(((puff_redis_reply *)r.reply)->str, "ok");
+        puff_redis_reply_free(take());
+        puff__redis_reader_deinit(&r);
+    }
+}
+
 TEST(test_an_unfinished_reply_is_freed_with_the_reader) {
     start(1000);
     CHECK_EQ_INT(say("*3\r\n$1\r\na\r\n*2\r\n:1\r\n"), PUFF__REDIS_MORE);
