@@ -30,9 +30,9 @@ typedef struct puff_asgi {
     PyObject *root_path;    /* owned: str, no slash at its end */
     PyObject *on_error;     /* owned: on_error(sentence, exception or None, method, target) */
 
-    PyObject *idle_step; /* owned or NULL: the step of a Task that waits for the next request */
-    puff_driver *idle;   /* borrowed from that Task */
-    puff_queue running;  /* of puff_driver, whose Tasks it owns: apps that are suspended */
+    PyObject *idle_step;  /* owned or NULL: the step of a Task that waits for the next request */
+    puff_driver *idle;    /* borrowed from that Task */
+    puff_queue running;   /* of puff_driver, whose Tasks it owns: apps that are suspended */
     unsigned long thread; /* that the loop runs in */
     bool stopping;        /* no Task is kept idle any more */
     puff_access_log *log; /* owned; NULL: none */

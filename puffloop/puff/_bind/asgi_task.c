@@ -191,12 +191,20 @@ static bool is_for_the_task(PyObject *exc) {
            PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt);
 }
 
+static void end_exchange(puff_driver *d, PyObject *exc) {
+    if (!d->asgi) return;
+    if (d->asgi->stopping && PyErr_GivenExceptionMatches(exc, cancelled_error))
+        puff_exchange_cut_off(d->exchange);
+    else
+        puff_exchange_app_ended(d->exchange, d->asgi, exc);
+}
+
 /* Ordinary exceptions end here, in the log; the three that mean something to a Task go on to it, and so
  * do those of a request that has outlived its server. */
 static PySendResult app_raised(puff_driver *d, PyObject **result) {
     PyObject *exc = puff_take_exception();
     bool goes_on = !d->asgi || is_for_the_task(exc);
-    if (d->asgi) puff_exchange_app_ended(d->exchange, d->asgi, exc);
+    end_exchange(d, exc);
     drop_request(d);
     PySendResult r = retire(d, result);
     if (!goes_on) {

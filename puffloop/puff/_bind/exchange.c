@@ -377,6 +377,10 @@ void puff_exchange_app_ended(puff_exchange *ex, puff_asgi *asgi, PyObject *exc) 
         puff_http_response_abort(ex->req);
 }
 
+void puff_exchange_cut_off(puff_exchange *ex) {
+    if (ex->req && !puff_http_response_complete(ex->req)) puff_http_response_abort(ex->req);
+}
+
 /* ---- init ------------------------------------------------------------------------------------ */
 
 static int init_names(void) {

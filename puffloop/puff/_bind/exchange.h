@@ -35,6 +35,8 @@ void puff_exchange_hold(puff_exchange *ex);
 /* The app has ended; exc: what it raised, or NULL. Reports what went wrong, and makes a response where
  * there is none. asgi: the exchange's, also when that is done. */
 void puff_exchange_app_ended(puff_exchange *ex, puff_asgi *asgi, PyObject *exc);
+/* The app was cancelled because the server stops: no word, and no more of a response. */
+void puff_exchange_cut_off(puff_exchange *ex);
 
 /* The result of a wait of that kind: a new reference, or NULL: with an exception, failed; without
  * one, nothing yet. */
