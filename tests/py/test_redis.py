@@ -301,6 +301,13 @@ def test_the_server(connect: Connect, redis_server: Any) -> None:
     run(main)
 
 
+def test_the_example_of_the_documentation(run_python: Any, redis_url: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "redis.md").read_text()
+    code = text.split("```python\n", 1)[1].split("```", 1)[0]
+    env = dict(os.environ, PUFF_DEFAULT_REDIS_URL=redis_url)
+    assert run_python(code, env=env).stdout == "b'hello'\nFalse\n"
+
+
 def test_every_method_says_what_it_returns() -> None:
     methods = [f for n, f in inspect.getmembers(Redis, inspect.isfunction) if n[0] != "_"]
     assert len(methods) > 50
