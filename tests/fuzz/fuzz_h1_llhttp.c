@@ -4,7 +4,7 @@
  *
  * The reverse does not hold: we refuse more (see h1_parse.c). Intended differences, reviewed:
  *   - llhttp knows a list of methods, we take any token (RFC 9110 9.1): its complaint about one is
- *     no finding;
+ *     no finding (PRI too, which it keeps for HTTP/2);
  *   - llhttp hands out values with the white space after them, we do not: trimmed here;
  *   - llhttp stops at the head of a request that asks for an upgrade; we ignore Upgrade: then only
  *     the heads are compared;
@@ -12,6 +12,8 @@
  *     RFC 9112 7.1.1 allows: its complaint about such a ';' is no finding;
  *   - llhttp reads a Content-Length or Transfer-Encoding in the trailers as if it framed; we drop
  *     trailers: its complaint about such a one, after the head, is no finding;
+ *   - llhttp takes no tab for white space behind Content-Length or Transfer-Encoding, RFC 9110
+ *     5.6.3 does: its complaint about that tab is no finding;
  *   - Host is hidden when the target is absolute: we replace it, llhttp does not look.
  */
 #include <stdio.h>
@@ -131,7 +133,8 @@ static void deinit_theirs(theirs *t) {
 
 static bool about_method(const theirs *t) {
     const char *why = llhttp_get_error_reason(&t->parser);
-    return llhttp_get_errno(&t->parser) == HPE_INVALID_METHOD || (why && strstr(why, "method"));
+    return llhttp_get_method(&t->parser) == HTTP_PRI || (why && strstr(why, "method")) ||
+           llhttp_get_errno(&t->parser) == HPE_INVALID_METHOD;
 }
 
 static bool about_second_extension(const theirs *t) {
@@ -146,8 +149,15 @@ static bool about_trailer(const theirs *t) {
             e == HPE_UNEXPECTED_CONTENT_LENGTH);
 }
 
+static bool about_tab(const theirs *t) {
+    const llhttp_errno_t e = llhttp_get_errno(&t->parser);
+    const char *at = llhttp_get_error_pos(&t->parser);
+    return (e == HPE_INVALID_CONTENT_LENGTH || e == HPE_INVALID_TRANSFER_ENCODING) &&
+           (at[0] == '\t' || at[-1] == '\t');
+}
+
 static bool intended(const theirs *t) {
-    return about_method(t) || about_second_extension(t) || about_trailer(t);
+    return about_method(t) || about_second_extension(t) || about_trailer(t) || about_tab(t);
 }
 
 static void differ(const outcome *ours, const theirs *t, llhttp_errno_t e, const uint8_t *data,
