@@ -12,6 +12,8 @@ _Thread_local PyObject *puff_running_loop;
 
 static puff_loop_object *loop_of(PyObject *o) { return (puff_loop_object *)o; }
 
+bool puff_loop_in_debug(PyObject *loop) { return loop_of(loop)->d.debug; }
+
 /* ---- the GIL around the poll ----------------------------------------------------------------- */
 
 static void on_before_wait(void *ctx) {

@@ -210,10 +210,7 @@ static PyObject *handle_run_method(PyObject *self, PyObject *unused) {
 
 /* In debug mode the text stays, for a message such as "Executing <Handle ...> took 2.5 seconds". */
 static int keep_repr(puff_handle *h) {
-    PyObject *debug = PyObject_CallMethod(h->loop, "get_debug", NULL);
-    int is_debug = debug ? PyObject_IsTrue(debug) : -1;
-    Py_XDECREF(debug);
-    if (is_debug <= 0) return is_debug;
+    if (!puff_loop_in_debug(h->loop)) return 0;
     PyObject *text = PyObject_Repr((PyObject *)h);
     if (!text) return -1;
     Py_SETREF(h->repr, text);

@@ -49,6 +49,8 @@ int puff_handle_run(PyObject *handle);
  * handle: a handle, or the function that was called. */
 int puff_handle_report(PyObject *loop, PyObject *handle);
 
+/* dispatch.c: whether a LoopBase is in debug mode. */
+bool puff_loop_in_debug(PyObject *loop);
 /* dispatch.c: takes it out of the loop's timers, when it is there. */
 void puff_timer_handle_unschedule(puff_timer_handle *t);
 
