@@ -210,8 +210,25 @@ static int send_hint(puff_exchange *ex, PyObject *message) {
     return rc < 0 ? raise_http(rc) : 0;
 }
 
-static bool is(PyObject *type, PyObject *name) {
-    return type == name || (PyUnicode_Check(type) && PyUnicode_Compare(type, name) == 0);
+typedef int (*sender)(puff_exchange *ex, PyObject *message);
+
+/* What sends a message of that type, or NULL. Most apps name it by a literal, which is interned. */
+static sender sender_of(PyObject *type) {
+    const struct {
+        PyObject *type;
+        sender send;
+    } senders[] = {
+        {type_start, send_start},
+        {type_body, send_body},
+        {type_trailers, send_trailers},
+        {type_hint, send_hint},
+    };
+    enum { N = sizeof(senders) / sizeof(senders[0]) };
+    for (int i = 0; i < N; i++)
+        if (type == senders[i].type) return senders[i].send;
+    for (int i = 0; i < N && PyUnicode_Check(type); i++)
+        if (PyUnicode_Compare(type, senders[i].type) == 0) return senders[i].send;
+    return NULL;
 }
 
 static int send_message(puff_exchange *ex, PyObject *message) {
@@ -227,10 +244,8 @@ static int send_message(puff_exchange *ex, PyObject *message) {
         if (!PyErr_Occurred()) PyErr_SetString(PyExc_KeyError, "type");
         return -1;
     }
-    if (is(type, type_body)) return send_body(ex, message);
-    if (is(type, type_start)) return send_start(ex, message);
-    if (is(type, type_trailers)) return send_trailers(ex, message);
-    if (is(type, type_hint)) return send_hint(ex, message);
+    sender send = sender_of(type);
+    if (send) return send(ex, message);
     PyErr_Format(PyExc_RuntimeError, "%R is no message that can be sent for an HTTP request", type);
     return -1;
 }
