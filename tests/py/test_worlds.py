@@ -158,7 +158,9 @@ def test_never_awaited_is_reported() -> None:
             warnings.simplefilter("always")
             puff.sleep_ms(1)
             gc.collect()
-        assert ["never awaited" in str(w.message) for w in seen] == [True]
+        # What other tests have left may be collected here too.
+        ours = [w for w in seen if "a puff call (_Sleep) was never awaited" in str(w.message)]
+        assert len(ours) == 1
 
     run(main)
 
