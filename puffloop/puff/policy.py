@@ -16,6 +16,7 @@ from asyncio import events, sslproto, unix_events
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from puff import _children
 from puff._bind.loop import LoopBase
 from puff._bind.transport import Transport
 
@@ -49,7 +50,10 @@ class _Selector:
         self._loop = None
 
 
-class Loop(LoopBase, asyncio.SelectorEventLoop):
+_AsyncioLoop = _children.PidfdChildren if _children.wanted() else asyncio.SelectorEventLoop
+
+
+class Loop(LoopBase, _AsyncioLoop):
     """An asyncio event loop on libuv.
 
     It is an `asyncio.SelectorEventLoop` of the running interpreter whose hot half (callbacks, timers,

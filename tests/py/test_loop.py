@@ -725,6 +725,34 @@ def test_a_subprocess(loop) -> None:
         asyncio.set_event_loop(None)
 
 
+def test_a_subprocess_starts_no_thread(puff_loop) -> None:
+    async def main() -> None:
+        before = threading.active_count()
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=subprocess.PIPE)
+        assert threading.active_count() == before
+        await process.communicate(b"\n")
+        assert process.returncode == 0
+
+    puff_loop.run_until_complete(main())
+
+
+def test_many_subprocesses_in_many_threads() -> None:
+    async def spawn(code: int) -> int:
+        process = await asyncio.create_subprocess_exec("/bin/sh", "-c", f"exit {code}")
+        return await process.wait()
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*map(spawn, range(8)))
+
+    results: list[list[int]] = []
+    threads = [threading.Thread(target=lambda: results.append(puff.run(main()))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert results == [list(range(8))] * 4
+
+
 # ---- choosing the loop -------------------------------------------------------------------------------
 
 
