@@ -230,6 +230,10 @@ PUFF_API puff_loop *puff_pg_pool_loop(puff_pg_pool *pool);
 PUFF_API void puff_pg_pool_close(puff_pg_pool *pool, uint64_t drain_ms, void (*on_close)(void *arg),
                                  void *arg);
 
+/* In a child process after puff_loop_fork(), before anything else: the connections are the parent's, so
+ * this process lets go of them without a word to the server. Close the pool then: what waits in it fails. */
+PUFF_API void puff_pg_pool_forked(puff_pg_pool *pool);
+
 typedef struct puff_pg_pool_stats {
     int n_lanes; /* connected */
     int n_idle;  /* of these, with nothing on its way */

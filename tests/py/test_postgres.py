@@ -474,6 +474,35 @@ def test_loop_closed_with_queries_on_their_way(pg: Postgres) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("leave", ["os._exit(0)", "sys.exit(0)"])
+def test_forked_child_has_connections_of_its_own(
+    run_python: RunPython, puff_env: dict[str, str], leave: str
+) -> None:
+    code = f"""
+import os, sys
+from puff.postgres import global_postgres as pg
+
+def check(who):
+    pids = set()
+    for n in range(100):
+        pid, word = pg.fetchrow("select pg_backend_pid(), $1::text", f"{{who}} {{n}}")
+        assert word == f"{{who}} {{n}}"
+        pids.add(pid)
+    return pids
+
+before = check("before")
+child = os.fork()
+pids = check("child" if child == 0 else "parent")
+if child == 0:
+    assert not pids & before
+    {leave}
+assert os.waitpid(child, 0)[1] == 0
+assert check("after") == before
+print("well")
+"""
+    assert run_python(code, env=puff_env).stdout == "well\n"
+
+
 def test_no_leak_of_objects_over_many_queries(
     run_python: RunPython, puff_env: dict[str, str]
 ) -> None:

@@ -9,7 +9,10 @@
  */
 #include "conn.h"
 
+#include <fcntl.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "result.h"
 
@@ -172,6 +175,17 @@ void puff__pg_conn_open(puff__pg_conn *c, puff_loop *loop, const puff__pg_connin
     }
     rc = puff__pg_resolve_start(&c->resolve, loop, info, on_resolved, c);
     if (rc) fail_later(c, rc);
+}
+
+/* PQfinish() says Terminate, and a TLS connection its farewell: both would end the parent's session. So a socket
+ * that leads nowhere takes the descriptor's place. The poll goes first: the kernel would go on watching the parent's. */
+void puff__pg_conn_forked(puff__pg_conn *c) {
+    int fd = c->pg ? PQsocket(c->pg) : -1;
+    if (c->poll) puff_poll_set(c->poll, 0);
+    if (fd < 0) return;
+    int nowhere = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (nowhere < 0 || dup3(nowhere, fd, O_CLOEXEC) < 0) close(fd);
+    if (nowhere >= 0) close(nowhere);
 }
 
 int puff__pg_conn_watch(puff__pg_conn *c, int events) { return puff_poll_set(c->poll, events); }

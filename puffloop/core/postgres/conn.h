@@ -36,6 +36,8 @@ void puff__pg_conn_open(puff__pg_conn *c, puff_loop *loop, const puff__pg_connin
 void puff__pg_conn_close(puff__pg_conn *c);
 /* What on_ready is wanted for. UV_E*. */
 int puff__pg_conn_watch(puff__pg_conn *c, int events);
+/* In a child process: what libpq will say at the end goes nowhere. */
+void puff__pg_conn_forked(puff__pg_conn *c);
 
 /* Sends a CancelRequest from the work pool; done(arg) once, in a later turn, whether it worked or not.
  * PUFF_ENOMEM, UV_E*: done does not run. */

@@ -399,6 +399,10 @@ fail_conninfo:
     return rc;
 }
 
+void puff_pg_pool_forked(puff_pg_pool *pool) {
+    for (int i = 0; i < pool->opts.n_lanes_max; i++) puff__pg_conn_forked(&pool->lanes[i].conn);
+}
+
 puff_loop *puff_pg_pool_loop(puff_pg_pool *pool) { return pool->loop; }
 
 void puff_pg_pool_get_stats(puff_pg_pool *pool, puff_pg_pool_stats *out) {

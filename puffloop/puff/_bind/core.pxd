@@ -228,6 +228,7 @@ cdef extern from "puff/postgres.h":
 
     int puff_pg_pool_new(puff_pg_pool **out, puff_loop *loop, const puff_pg_pool_options *opts, puff_err *err)
     void puff_pg_pool_close(puff_pg_pool *pool, uint64_t drain_ms, void (*on_close)(void *arg) noexcept, void *arg)
+    void puff_pg_pool_forked(puff_pg_pool *pool)
     void puff_pg_pool_get_stats(puff_pg_pool *pool, puff_pg_pool_stats *out)
 
     ctypedef struct puff_pg_query:

@@ -59,6 +59,12 @@ cdef class _Pool:
     def _loop_closing(self, loop):
         self.close(<LoopBase>loop)
 
+    def _loop_forked(self, loop):
+        """In a child process: the connections stay the parent's, and this one opens its own."""
+        if self.pool is not NULL:
+            puff_pg_pool_forked(self.pool)
+        self.close(<LoopBase>loop)
+
     cdef int close(self, LoopBase loop) except -1:
         """Fails what waits and turns the loop until every connection is closed."""
         if self.pool is NULL:
