@@ -420,6 +420,31 @@ async def test_body_may_be_anything_with_a_buffer(body: Any) -> None:
 
 
 @on_puff
+async def test_keys_and_types_may_be_computed_and_values_may_be_odd() -> None:
+    class Odd:
+        def __init__(self, message: dict[str, Any]) -> None:
+            self.message = message
+
+        def __bool__(self) -> bool:
+            self.message.clear()
+            return False
+
+    def computed(message: dict[str, Any]) -> dict[str, Any]:
+        message["type"] = message["type"][:5] + message["type"][5:]
+        return {"".join(list(key)): value for key, value in message.items()}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        start, body = computed(START | {"other": 1}), computed(BODY | {"body": b"o" + bytes(9)})
+        start["trailers"], body["more_body"] = Odd(start), Odd(body)
+        await send(start)
+        await send(body)
+
+    async with serving(app) as s:
+        response = await s.get()
+        assert (response.header("x-a"), response.body) == ("1", b"o" + bytes(9))
+
+
+@on_puff
 async def test_a_streamed_response_is_chunked_and_whole() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(START)

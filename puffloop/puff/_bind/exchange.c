@@ -8,6 +8,7 @@
 
 #include "fields.h"
 #include "freelist.h"
+#include "message.h"
 
 enum {
     QUEUE_HIGH = 64 * 1024
@@ -16,8 +17,7 @@ enum {
 static PyObject *client_disconnected; /* owned: puff.errors.ClientDisconnected */
 static PyObject *msg_end,
     *msg_disconnect; /* owned: what most calls of receive() return a copy of */
-static PyObject *key_type, *key_body, *key_more_body, *key_status, *key_headers, *key_trailers,
-    *key_more_trailers, *key_links, *type_start, *type_body, *type_trailers, *type_hint;
+static PyObject *key_body, *key_more_body, *type_start, *type_body, *type_trailers, *type_hint;
 
 /* ---- receive --------------------------------------------------------------------------------- */
 
@@ -92,42 +92,15 @@ static bool is_our_thread(puff_exchange *ex) {
     return false;
 }
 
-/* message[key], borrowed; NULL: not there, or an exception. */
-static PyObject *peek(PyObject *message, PyObject *key) {
-    return PyDict_GetItemWithError(message, key);
-}
-
-/* The truth of message[key]; 0 when it is not there, -1 failed. */
-static int peek_flag(PyObject *message, PyObject *key) {
-    PyObject *value = peek(message, key);
-    if (!value) return PyErr_Occurred() ? -1 : 0;
-    return PyObject_IsTrue(value);
-}
-
-static int peek_status(PyObject *message) {
-    PyObject *value = peek(message, key_status);
-    if (value && PyLong_Check(value)) {
-        int overflow;
-        long status = PyLong_AsLongAndOverflow(value, &overflow);
-        return overflow || status < 0 || status > 999 ? 0 : (int)status;
-    }
-    if (!PyErr_Occurred())
-        PyErr_SetString(PyExc_TypeError, "http.response.start needs a status that is an int");
-    return -1;
-}
-
-static int send_start(puff_exchange *ex, PyObject *message) {
+static int send_start(puff_exchange *ex, const puff_message *m) {
     if (puff_http_response_started(ex->req)) {
         PyErr_SetString(PyExc_RuntimeError, "http.response.start was sent already");
         return -1;
     }
-    int status = peek_status(message);
-    int trailers = status < 0 ? -1 : peek_flag(message, key_trailers);
-    if (trailers < 0) return -1;
-    PyObject *headers = peek(message, key_headers);
-    if (!headers && PyErr_Occurred()) return -1;
+    int status = puff_message_status(m);
+    int trailers = status < 0 ? -1 : puff_message_flag(m, PUFF_MESSAGE_TRAILERS);
     puff_fields fields;
-    if (puff_fields_take(&fields, headers) < 0) return -1;
+    if (trailers < 0 || puff_fields_take(&fields, m->values[PUFF_MESSAGE_HEADERS]) < 0) return -1;
     int rc = puff_http_response_start(ex->req, status, fields.items, fields.n);
     puff_fields_drop(&fields);
     if (rc < 0) return raise_http(rc);
@@ -157,17 +130,16 @@ static int send_bytes(puff_exchange *ex, PyObject *body, bool more) {
     return rc < 0 ? raise_http(rc) : 0;
 }
 
-static int send_body(puff_exchange *ex, PyObject *message) {
+static int send_body(puff_exchange *ex, const puff_message *m) {
     if (!puff_http_response_started(ex->req) || ex->body_sent) {
         PyErr_SetString(PyExc_RuntimeError, ex->body_sent
                                                 ? "http.response.body after the last of the body"
                                                 : "http.response.body before http.response.start");
         return -1;
     }
-    int more = peek_flag(message, key_more_body);
+    int more = puff_message_flag(m, PUFF_MESSAGE_MORE_BODY);
     if (more < 0) return -1;
-    PyObject *body = peek(message, key_body);
-    if (!body && PyErr_Occurred()) return -1;
+    PyObject *body = m->values[PUFF_MESSAGE_BODY];
     if (body) {
         if (send_bytes(ex, body, more || ex->trailers) < 0) return -1;
     } else {
@@ -178,39 +150,31 @@ static int send_body(puff_exchange *ex, PyObject *message) {
     return 0;
 }
 
-static int send_trailers(puff_exchange *ex, PyObject *message) {
+static int send_trailers(puff_exchange *ex, const puff_message *m) {
     if (!ex->trailers || !ex->body_sent) {
         PyErr_SetString(PyExc_RuntimeError,
                         "http.response.trailers before the end of the body, or "
                         "without trailers=True in http.response.start");
         return -1;
     }
-    int more = peek_flag(message, key_more_trailers);
-    if (more < 0) return -1;
-    if (more) {
-        PyErr_SetString(PyExc_NotImplementedError, "send all trailers in one message");
-        return -1;
-    }
-    PyObject *headers = peek(message, key_headers);
-    if (!headers && PyErr_Occurred()) return -1;
+    int more = puff_message_flag(m, PUFF_MESSAGE_MORE_TRAILERS);
+    if (more > 0) PyErr_SetString(PyExc_NotImplementedError, "send all trailers in one message");
     puff_fields fields;
-    if (puff_fields_take(&fields, headers) < 0) return -1;
+    if (more != 0 || puff_fields_take(&fields, m->values[PUFF_MESSAGE_HEADERS]) < 0) return -1;
     int rc = puff_http_response_trailers(ex->req, fields.items, fields.n);
     puff_fields_drop(&fields);
     return rc < 0 ? raise_http(rc) : 0;
 }
 
-static int send_hint(puff_exchange *ex, PyObject *message) {
-    PyObject *links = peek(message, key_links);
-    if (!links && PyErr_Occurred()) return -1;
+static int send_hint(puff_exchange *ex, const puff_message *m) {
     puff_fields fields;
-    if (puff_fields_take_links(&fields, links) < 0) return -1;
+    if (puff_fields_take_links(&fields, m->values[PUFF_MESSAGE_LINKS]) < 0) return -1;
     int rc = puff_http_response_informational(ex->req, 103, fields.items, fields.n);
     puff_fields_drop(&fields);
     return rc < 0 ? raise_http(rc) : 0;
 }
 
-typedef int (*sender)(puff_exchange *ex, PyObject *message);
+typedef int (*sender)(puff_exchange *ex, const puff_message *m);
 
 /* What sends a message of that type, or NULL. Most apps name it by a literal, which is interned. */
 static sender sender_of(PyObject *type) {
@@ -231,23 +195,28 @@ static sender sender_of(PyObject *type) {
     return NULL;
 }
 
-static int send_message(puff_exchange *ex, PyObject *message) {
-    if (!PyDict_Check(message)) {
-        PyErr_Format(PyExc_TypeError, "an ASGI message is a dict, not %.200s",
-                     Py_TYPE(message)->tp_name);
-        return -1;
-    }
-    if (!ex->req) return ex->completed ? raise_late() : raise_disconnected();
-    if (puff_http_response_complete(ex->req)) return raise_late();
-    PyObject *type = peek(message, key_type);
+static int send_known(puff_exchange *ex, const puff_message *m) {
+    PyObject *type = m->values[PUFF_MESSAGE_TYPE];
     if (!type) {
-        if (!PyErr_Occurred()) PyErr_SetString(PyExc_KeyError, "type");
+        PyErr_SetString(PyExc_KeyError, "type");
         return -1;
     }
     sender send = sender_of(type);
-    if (send) return send(ex, message);
+    if (send) return send(ex, m);
     PyErr_Format(PyExc_RuntimeError, "%R is no message that can be sent for an HTTP request", type);
     return -1;
+}
+
+static int send_message(puff_exchange *ex, PyObject *dict) {
+    puff_message m;
+    if (puff_message_take(&m, dict) < 0) return -1;
+    int rc;
+    if (!ex->req)
+        rc = ex->completed ? raise_late() : raise_disconnected();
+    else
+        rc = puff_http_response_complete(ex->req) ? raise_late() : send_known(ex, &m);
+    puff_message_drop(&m);
+    return rc;
 }
 
 static PyObject *poll_drain(puff_exchange *ex) {
@@ -403,14 +372,8 @@ static int init_names(void) {
         PyObject **to;
         const char *text;
     } names[] = {
-        {&key_type, "type"},
         {&key_body, "body"},
         {&key_more_body, "more_body"},
-        {&key_status, "status"},
-        {&key_headers, "headers"},
-        {&key_trailers, "trailers"},
-        {&key_more_trailers, "more_trailers"},
-        {&key_links, "links"},
         {&type_start, "http.response.start"},
         {&type_body, "http.response.body"},
         {&type_trailers, "http.response.trailers"},
@@ -422,8 +385,8 @@ static int init_names(void) {
 }
 
 int puff_exchange_init(void) {
-    if (init_names() < 0 || PyType_Ready(&receive_type) < 0 || PyType_Ready(&send_type) < 0 ||
-        PyType_Ready(&exchange_type) < 0)
+    if (puff_message_init() < 0 || init_names() < 0 || PyType_Ready(&receive_type) < 0 ||
+        PyType_Ready(&send_type) < 0 || PyType_Ready(&exchange_type) < 0)
         return -1;
     msg_end =
         Py_BuildValue("{s:s,s:y,O:O}", "type", "http.request", "body", "", key_more_body, Py_False);
