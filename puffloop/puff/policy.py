@@ -1,9 +1,9 @@
 """Puff's event loop and the ways to choose it.
 
-    import puff
-    puff.run(main())                                    # or
-    asyncio.Runner(loop_factory=puff.new_event_loop)    # or
-    asyncio.set_event_loop_policy(puff.Policy())
+import puff
+puff.run(main())                                    # or
+asyncio.Runner(loop_factory=puff.new_event_loop)    # or
+asyncio.set_event_loop_policy(puff.Policy())
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from asyncio import events, sslproto, unix_events
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from puff import _children
 from puff._bind.loop import LoopBase
 from puff._bind.transport import Transport
+from puff._stdlib_loop import StdlibLoop
 
 if TYPE_CHECKING:
     import socket
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 
 class _Selector:
-    """What stdlib code reads of a loop's selector: who is watched. The watching itself is native."""
+    """What stdlib code reads of a loop's selector: who is watched. The watching is native."""
 
     def __init__(self) -> None:
         self._loop: LoopBase | None = None
@@ -50,15 +50,12 @@ class _Selector:
         self._loop = None
 
 
-_AsyncioLoop = _children.PidfdChildren if _children.wanted() else asyncio.SelectorEventLoop
-
-
-class Loop(LoopBase, _AsyncioLoop):
+class Loop(LoopBase, StdlibLoop):
     """An asyncio event loop on libuv.
 
-    It is an `asyncio.SelectorEventLoop` of the running interpreter whose hot half (callbacks, timers,
-    descriptors, stream transports) is native; everything else, and so every method and keyword that this
-    Python version knows, is the interpreter's own.
+    It is an `asyncio.SelectorEventLoop` of the running interpreter whose hot half (callbacks,
+    timers, descriptors, stream transports) is native; everything else, and so every method and
+    keyword that this Python version knows, is the interpreter's own.
     """
 
     def __init__(self) -> None:
@@ -81,24 +78,6 @@ class Loop(LoopBase, _AsyncioLoop):
         finally:
             self._restore_wakeup_fd(old_fd)
             self._leave_run(outer)
-
-    if not hasattr(asyncio.SelectorEventLoop, "_run_forever_setup"):  # 3.13 has split its run_forever()
-
-        def _run_forever_setup(self) -> None:
-            self._set_coroutine_origin_tracking(self._debug)
-            self._old_agen_hooks = sys.get_asyncgen_hooks()
-            self._thread_id = threading.get_ident()
-            sys.set_asyncgen_hooks(
-                firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
-            )
-            events._set_running_loop(self)
-
-        def _run_forever_cleanup(self) -> None:
-            self._stopping = False
-            self._thread_id = None
-            events._set_running_loop(None)
-            self._set_coroutine_origin_tracking(False)
-            sys.set_asyncgen_hooks(*self._old_agen_hooks)
 
     def close(self) -> None:
         """Closes the loop and whatever Puff's clients keep on it. It must not be running."""
@@ -158,7 +137,7 @@ class Loop(LoopBase, _AsyncioLoop):
 
     def remove_signal_handler(self, sig: int) -> bool:
         """Removes the handler for a signal: True if there was one."""
-        removed = super().remove_signal_handler(sig)
+        removed: bool = super().remove_signal_handler(sig)
         if self.is_running():
             self._claim_wakeup_fd()
         return removed
@@ -194,7 +173,9 @@ def run(
 
 
 def _run_without_runner(
-    main: Coroutine[Any, Any, _T], debug: bool | None, factory: Callable[[], asyncio.AbstractEventLoop]
+    main: Coroutine[Any, Any, _T],
+    debug: bool | None,
+    factory: Callable[[], asyncio.AbstractEventLoop],
 ) -> _T:
     """CPython 3.10's asyncio.run(), which takes no factory."""
     from asyncio import runners
@@ -218,7 +199,7 @@ def _run_without_runner(
 
 
 def install() -> None:
-    """Makes Puff's loop the one that asyncio.run() and asyncio.new_event_loop() make, in all threads."""
+    """Makes Puff's loop the one that asyncio.run() and asyncio.new_event_loop() make."""
     asyncio.set_event_loop_policy(_policy_class()())
 
 
@@ -229,7 +210,7 @@ if TYPE_CHECKING:
 
 
 def _policy_class() -> type:
-    """The class Policy. Made when first asked for: CPython 3.14 deprecates policies, 3.16 has none."""
+    """The class Policy, made when first asked for: 3.14 deprecates policies, 3.16 has none."""
     if "Policy" not in globals():
         base = getattr(unix_events, "_UnixDefaultEventLoopPolicy", None)
         if base is None:
@@ -237,7 +218,11 @@ def _policy_class() -> type:
                 "this Python has no event loop policies: use puff.run() or "
                 "asyncio.Runner(loop_factory=puff.new_event_loop)"
             )
-        members = {"__doc__": "asyncio's policy with Puff's loop.", "__module__": "puff", "_loop_factory": Loop}
+        members = {
+            "__doc__": "asyncio's policy with Puff's loop.",
+            "__module__": "puff",
+            "_loop_factory": Loop,
+        }
         globals()["Policy"] = type("Policy", (base,), members)
     policy: type = globals()["Policy"]
     return policy

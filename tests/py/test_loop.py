@@ -56,7 +56,7 @@ def later(seconds: float, action: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-# ---- callbacks ------------------------------------------------------------------------------------
+# ---- callbacks -----------------------------------------------------------------------------------
 
 
 def test_callbacks_run_in_order_with_their_arguments(loop) -> None:
@@ -200,7 +200,7 @@ def test_handles_do_not_keep_their_callbacks(loop) -> None:
     assert alive() is None
 
 
-# ---- timers ----------------------------------------------------------------------------------------
+# ---- timers --------------------------------------------------------------------------------------
 
 
 def test_timers_run_by_deadline(loop) -> None:
@@ -268,7 +268,7 @@ def test_another_threads_timer_call_does_not_break_a_waiting_loop(puff_loop) -> 
     assert seen == []
 
 
-# ---- threads and signals ---------------------------------------------------------------------------
+# ---- threads and signals -------------------------------------------------------------------------
 
 
 def test_another_thread_wakes_the_loop(loop) -> None:
@@ -283,7 +283,9 @@ def test_another_thread_wakes_the_loop(loop) -> None:
 def test_calls_from_many_threads_all_arrive(loop) -> None:
     seen = []
     threads = [
-        threading.Thread(target=lambda: [loop.call_soon_threadsafe(seen.append, n) for n in range(500)])
+        threading.Thread(
+            target=lambda: [loop.call_soon_threadsafe(seen.append, n) for n in range(500)]
+        )
         for _ in range(4)
     ]
 
@@ -357,7 +359,7 @@ def test_two_threads_run_two_loops() -> None:
     assert len(set(results)) == 4
 
 
-# ---- running and closing ---------------------------------------------------------------------------
+# ---- running and closing -------------------------------------------------------------------------
 
 
 def test_stop_before_the_run_allows_one_turn(loop) -> None:
@@ -371,7 +373,9 @@ def test_stop_before_the_run_allows_one_turn(loop) -> None:
 def test_the_running_loop_is_known_and_forgotten(loop) -> None:
     async def main() -> None:
         assert asyncio.get_running_loop() is loop and loop.is_running()
-        if sys.version_info[:3] != (3, 13, 0) or isinstance(loop, puff.Loop):  # asyncio's stopped then
+        if sys.version_info[:3] != (3, 13, 0) or isinstance(
+            loop, puff.Loop
+        ):  # asyncio's stopped then
             with pytest.raises(RuntimeError, match="already running"):
                 loop.run_forever()
         with pytest.raises(RuntimeError, match="running"):
@@ -479,7 +483,7 @@ def test_a_child_of_a_running_loop_may_run_its_own(loop) -> None:
     assert loop.run_until_complete(main()) == 0
 
 
-# ---- debug mode ------------------------------------------------------------------------------------
+# ---- debug mode ----------------------------------------------------------------------------------
 
 
 def test_debug_mode_checks_callbacks_and_threads(loop) -> None:
@@ -519,7 +523,7 @@ def test_debug_mode_remembers_where_a_callback_came_from(loop, errors) -> None:
     assert f"created at {__file__}" in repr(timer)
 
 
-# ---- descriptors -----------------------------------------------------------------------------------
+# ---- descriptors ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -642,7 +646,7 @@ def test_a_descriptor_closed_while_watched_does_not_abort(puff_loop) -> None:
             sock.close()
 
 
-# ---- tasks, executors, names ------------------------------------------------------------------------
+# ---- tasks, executors, names ---------------------------------------------------------------------
 
 
 def test_a_task_factory_gets_the_given_keywords(loop) -> None:
@@ -728,7 +732,9 @@ def test_a_subprocess(loop) -> None:
 def test_a_subprocess_starts_no_thread(puff_loop) -> None:
     async def main() -> None:
         before = threading.active_count()
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "input()", stdin=subprocess.PIPE
+        )
         assert threading.active_count() == before
         await process.communicate(b"\n")
         assert process.returncode == 0
@@ -753,7 +759,7 @@ def test_many_subprocesses_in_many_threads() -> None:
     assert results == [list(range(8))] * 4
 
 
-# ---- choosing the loop -------------------------------------------------------------------------------
+# ---- choosing the loop ---------------------------------------------------------------------------
 
 
 async def running() -> type:
@@ -819,12 +825,17 @@ def test_runner() -> None:
 
 def test_importing_puff_imports_neither_asyncio_nor_a_policy() -> None:
     code = "import puff, sys; print('asyncio' in sys.modules, 'Policy' in vars(puff))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert out.stdout.split() == ["False", "False"]
     assert "Policy" in dir(puff)
 
 
 def test_a_loop_left_open_at_exit_says_nothing() -> None:
-    code = "import asyncio, puff; loop = puff.new_event_loop(); loop.call_later(9, print, loop); asyncio.x = loop"
+    code = (
+        "import asyncio, puff; loop = puff.new_event_loop(); "
+        "loop.call_later(9, print, loop); asyncio.x = loop"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (out.returncode, out.stdout, out.stderr) == (0, "", "")

@@ -479,7 +479,7 @@ class Buffered(asyncio.BufferedProtocol):
 def test_a_buffered_protocol_gets_the_bytes_in_its_buffer(loop, size) -> None:
     async def main(loop) -> None:
         protocol = Buffered(size)
-        transport, peer = await connected(protocol)
+        _, peer = await connected(protocol)
         await loop.sock_sendall(peer, bytes(range(256)) * 20)
         peer.close()
         assert await protocol.lost is None

@@ -43,19 +43,20 @@ static inline void puff_raise_exception(PyObject *exc) {
 #define PUFF_WEAKREFS_SLOT PyObject *weakrefs;
 #endif
 
-#define PUFF_HANDLE_SLOTS \
-    PyObject_HEAD PyObject *args; /* NULL: see argv */ \
-    PyObject *callback; \
-    PyObject *cancelled; \
-    PyObject *context; \
-    PyObject *loop; \
-    PyObject *repr; \
-    PyObject *source_traceback; \
+#define PUFF_HANDLE_SLOTS                \
+    PyObject_HEAD                        \
+    PyObject *args; /* NULL: see argv */ \
+    PyObject *callback;                  \
+    PyObject *cancelled;                 \
+    PyObject *context;                   \
+    PyObject *loop;                      \
+    PyObject *repr;                      \
+    PyObject *source_traceback;          \
     PUFF_WEAKREFS_SLOT
 
 #define PUFF_TIMER_HANDLE_SLOTS \
-    PUFF_HANDLE_SLOTS \
-    PyObject *scheduled; \
+    PUFF_HANDLE_SLOTS           \
+    PyObject *scheduled;        \
     PyObject *when;
 
 #endif

@@ -179,8 +179,8 @@ static bool is_name(PyObject *key, const char *name) {
     return PyUnicode_CompareWithASCIIString(key, name) == 0;
 }
 
-static int take_keyword(call *c, const char *method, const char *const *names, int n_names, PyObject *key,
-                        PyObject *value) {
+static int take_keyword(call *c, const char *method, const char *const *names, int n_names,
+                        PyObject *key, PyObject *value) {
     if (is_name(key, "context")) {
         c->context = value;
         return 0;
@@ -188,7 +188,8 @@ static int take_keyword(call *c, const char *method, const char *const *names, i
     for (int i = 0; i < n_names; i++) {
         if (!is_name(key, names[i])) continue;
         if (c->named[i]) {
-            PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%U'", method, key);
+            PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%U'", method,
+                         key);
             return -1;
         }
         c->named[i] = value;
@@ -236,12 +237,14 @@ static int check_open(puff_loop_object *loop) {
 }
 
 /* What debug mode checks: the thread (where it matters) and that callback is no coroutine. */
-static int check_debug(puff_loop_object *loop, const char *method, PyObject *callback, bool thread) {
+static int check_debug(puff_loop_object *loop, const char *method, PyObject *callback,
+                       bool thread) {
     if (!loop->d.debug) return 0;
     PyObject *res = Py_NewRef(Py_None);
     if (thread) Py_SETREF(res, PyObject_CallMethod((PyObject *)loop, "_check_thread", NULL));
     if (res)
-        Py_SETREF(res, PyObject_CallMethod((PyObject *)loop, "_check_callback", "Os", callback, method));
+        Py_SETREF(res,
+                  PyObject_CallMethod((PyObject *)loop, "_check_callback", "Os", callback, method));
     Py_XDECREF(res);
     return res ? 0 : -1;
 }
@@ -291,9 +294,11 @@ static PyObject *start_timer(PyObject *self, call *c, PyObject *when, const char
     return t;
 }
 
-static const char *const later_names[] = {"delay", "callback"}, *const at_names[] = {"when", "callback"};
+static const char *const later_names[] = {"delay", "callback"}, *const at_names[] = {"when",
+                                                                                     "callback"};
 
-static PyObject *call_later(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames) {
+static PyObject *call_later(PyObject *self, PyObject *const *args, Py_ssize_t n,
+                            PyObject *kwnames) {
     call c = {.args = args, .n = n};
     if (take_call(&c, "call_later", later_names, 2, kwnames) < 0) return NULL;
     if (c.args[0] == Py_None) {
@@ -331,9 +336,11 @@ static PyMethodDef methods[] = {
     {"call_soon_threadsafe", FAST(call_soon_threadsafe), METH_FASTCALL | METH_KEYWORDS,
      "call_soon_threadsafe(callback, *args, context=None)\n--\n\ncall_soon() for other threads."},
     {"call_later", FAST(call_later), METH_FASTCALL | METH_KEYWORDS,
-     "call_later(delay, callback, *args, context=None)\n--\n\nRuns callback(*args) in delay seconds."},
+     "call_later(delay, callback, *args, context=None)\n--\n\nRuns callback(*args) in delay "
+     "seconds."},
     {"call_at", FAST(call_at), METH_FASTCALL | METH_KEYWORDS,
-     "call_at(when, callback, *args, context=None)\n--\n\nRuns callback(*args) when time() is when."},
+     "call_at(when, callback, *args, context=None)\n--\n\nRuns callback(*args) when time() is "
+     "when."},
     {"time", loop_time, METH_NOARGS, "time()\n--\n\nSeconds of the monotonic clock, as a float."},
     {0}};
 

@@ -31,7 +31,7 @@ cdef dict _gai = {
 
 
 cdef object os_error(int code):
-    """The OSError (the right subclass) for a negative code of libuv's; RuntimeError for one of ours."""
+    """The OSError (of the right class) for a code of libuv's; RuntimeError for one of ours."""
     if code == UV_EOF:
         return ConnectionResetError("the peer closed the connection")
     name = _gai.get(code)

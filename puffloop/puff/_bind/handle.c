@@ -29,7 +29,8 @@ static puff_argv *argv_of(PyObject *self) {
 static PyObject *alloc_handle(free_list *spare, PyTypeObject *type) {
     if (spare->n > 0) return PyObject_Init(spare->items[--spare->n], type);
     PyObject *self = (PyObject *)PyObject_GC_New(puff_handle, type);
-    if (self) memset((char *)self + sizeof(PyObject), 0, (size_t)type->tp_basicsize - sizeof(PyObject));
+    if (self)
+        memset((char *)self + sizeof(PyObject), 0, (size_t)type->tp_basicsize - sizeof(PyObject));
     return self;
 }
 
@@ -115,8 +116,8 @@ static int init_args(puff_handle *h, puff_argv *a, PyObject *const *args, Py_ssi
     return 0;
 }
 
-static PyObject *init_handle(PyObject *self, PyObject *loop, PyObject *callback, PyObject *const *args,
-                             Py_ssize_t n, PyObject *context, bool debug) {
+static PyObject *init_handle(PyObject *self, PyObject *loop, PyObject *callback,
+                             PyObject *const *args, Py_ssize_t n, PyObject *context, bool debug) {
     puff_handle *h = (puff_handle *)self;
     h->loop = Py_NewRef(loop);
     h->callback = Py_NewRef(callback);
@@ -137,7 +138,8 @@ PyObject *puff_handle_new(PyObject *loop, PyObject *callback, PyObject *const *a
 }
 
 PyObject *puff_timer_handle_new(PyObject *loop, PyObject *when, PyObject *callback,
-                                PyObject *const *args, Py_ssize_t n, PyObject *context, bool debug) {
+                                PyObject *const *args, Py_ssize_t n, PyObject *context,
+                                bool debug) {
     PyObject *self = alloc_handle(&free_timers, puff_timer_handle_type);
     if (!self) return NULL;
     puff_timer_handle *t = (puff_timer_handle *)self;
@@ -269,21 +271,17 @@ static PyMethodDef timer_handle_methods[] = {{"_run", handle_run_method, METH_NO
                                              {"cancel", timer_handle_cancel, METH_NOARGS, NULL},
                                              {0}};
 
-static PyType_Slot handle_slots[] = {{Py_tp_dealloc, handle_dealloc},
-                                     {Py_tp_traverse, handle_traverse},
-                                     {Py_tp_clear, handle_clear},
-                                     {Py_tp_methods, handle_methods},
-                                     {Py_tp_getset, handle_getset},
-                                     {0}};
-static PyType_Slot timer_handle_slots[] = {{Py_tp_dealloc, timer_handle_dealloc},
-                                           {Py_tp_traverse, handle_traverse},
-                                           {Py_tp_clear, handle_clear},
-                                           {Py_tp_methods, timer_handle_methods},
-                                           {Py_tp_getset, handle_getset},
-                                           {0}};
+static PyType_Slot handle_slots[] = {
+    {Py_tp_dealloc, handle_dealloc}, {Py_tp_traverse, handle_traverse}, {Py_tp_clear, handle_clear},
+    {Py_tp_methods, handle_methods}, {Py_tp_getset, handle_getset},     {0}};
+static PyType_Slot timer_handle_slots[] = {
+    {Py_tp_dealloc, timer_handle_dealloc}, {Py_tp_traverse, handle_traverse},
+    {Py_tp_clear, handle_clear},           {Py_tp_methods, timer_handle_methods},
+    {Py_tp_getset, handle_getset},         {0}};
 
 enum { FLAGS = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION };
-static PyType_Spec handle_spec = {"puff._bind.loop.Handle", sizeof(puff_handle), 0, FLAGS, handle_slots};
+static PyType_Spec handle_spec = {"puff._bind.loop.Handle", sizeof(puff_handle), 0, FLAGS,
+                                  handle_slots};
 static PyType_Spec timer_handle_spec = {"puff._bind.loop.TimerHandle", sizeof(puff_timer_handle), 0,
                                         FLAGS, timer_handle_slots};
 
@@ -337,7 +335,8 @@ static PyTypeObject *make_type(PyType_Spec *spec, PyObject *events, const char *
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
-int puff_handle_types_init(PyObject *asyncio_events, PyObject *extract_stack, PyObject *report_callable) {
+int puff_handle_types_init(PyObject *asyncio_events, PyObject *extract_stack,
+                           PyObject *report_callable) {
     extract_stack_fn = Py_NewRef(extract_stack);
     report_fn = Py_NewRef(report_callable);
     puff_handle_type = make_type(&handle_spec, asyncio_events, "Handle", handle_places,

@@ -21,18 +21,21 @@ cdef class LoopBase:
     # dispatch.h knows these four by their place.
     cdef puff_dispatch d
     cdef puff_loop *core            # owned; NULL once closed
-    # While set, call_soon() stores the callable in `captured` instead of scheduling it (see http.pyx).
+    # While set, call_soon() stores the callable in `captured` instead of scheduling it (see
+    # http.pyx).
     cdef bint capturing
     cdef object captured
 
-    cdef dict clients               # per-loop objects by key: ("postgres", name) -> pool. Closed by loop.close()
-    cdef object hub                 # the greenlet that runs the loop, while it runs (None: greenlet not in use)
+    # Per-loop objects by key: ("postgres", name) -> pool. loop.close() closes them.
+    cdef dict clients
+    cdef object hub                 # the greenlet that runs the loop (None: greenlet not in use)
     cdef object __weakref__
 
     cdef dict watchers              # fd -> Watcher
     cdef object task_factory        # asyncio's _task_factory
-    cdef object fatal               # SystemExit or KeyboardInterrupt of a protocol; ends run_forever()
-    cdef bint private               # a script's own loop: it runs only while its thread waits, so it serves no other
+    cdef object fatal               # a protocol's SystemExit or KeyboardInterrupt: ends the run
+    # A script's own loop: it runs only while its thread waits, so it serves no other.
+    cdef bint private
     cdef int pid                    # the process whose kernel objects these are
 
     # Runs fn(arg) from the loop's dispatch, in no particular context; never inside a core callback.
@@ -42,7 +45,8 @@ cdef class LoopBase:
     cdef int turn(self) except -1
 
 
-# The puff loop that runs in this thread now, or None. Cheap: a C thread-local. Not changed by greenlets.
+# The puff loop that runs in this thread now, or None. Cheap: a C thread-local. Not changed by
+# greenlets.
 cdef LoopBase running()
 # The loop that serves other threads of this process: the first that is running, or None.
 cdef LoopBase primary()

@@ -11,23 +11,40 @@ from typing_extensions import TypeVarTuple, Unpack
 _Ts = TypeVarTuple("_Ts")
 
 class LoopBase:
-    # The interpreter's own loop class comes after this one in puff.Loop's bases: what typeshed leaves out of it.
+    # The interpreter's own loop class comes after this one in puff.Loop's bases: what typeshed
+    # leaves out of it.
     _csock: socket
     _signal_handlers: dict[int, asyncio.Handle]
     def _check_closed(self) -> None: ...
     def _check_running(self) -> None: ...
     def _ensure_fd_no_transport(self, fd: Any) -> None: ...
+    def _run_forever_setup(self) -> None: ...
+    def _run_forever_cleanup(self) -> None: ...
     def call_soon(
-        self, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts], context: Context | None = None
+        self,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
     ) -> asyncio.Handle: ...
     def call_soon_threadsafe(
-        self, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts], context: Context | None = None
+        self,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
     ) -> asyncio.Handle: ...
     def call_later(
-        self, delay: float, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts], context: Context | None = None
+        self,
+        delay: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
     ) -> asyncio.TimerHandle: ...
     def call_at(
-        self, when: float, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts], context: Context | None = None
+        self,
+        when: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
     ) -> asyncio.TimerHandle: ...
     def time(self) -> float: ...
     def create_future(self) -> asyncio.Future[Any]: ...

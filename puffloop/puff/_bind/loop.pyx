@@ -1,5 +1,6 @@
-"""The native half of puff.Loop. The other half is the interpreter's own asyncio.SelectorEventLoop, which
-follows LoopBase in the MRO: what is not hot is inherited from it.
+"""The native half of puff.Loop. The other half is the interpreter's own
+asyncio.SelectorEventLoop, which follows LoopBase in the MRO: what is not hot is inherited from
+it.
 
 A turn (docs/design.md) is `_run_once()`. What runs once per callback is C: dispatch.c.
 """
@@ -56,24 +57,26 @@ cdef extern from "dispatch.h":
     int puff_dispatch_run(object loop) except -1
     object puff_dispatch_scheduled(object loop)
     int puff_handle_types_init(object asyncio_events, object extract_stack, object report) except -1
-    object puff_handle_new(object loop, object callback, PyObject **args, Py_ssize_t n, PyObject *context,
-                           bint debug)
+    object puff_handle_new(object loop, object callback, PyObject **args, Py_ssize_t n,
+                           PyObject *context, bint debug)
 
 
 cdef object _logger = logging.getLogger("asyncio")
 cdef object _Task = asyncio.Task
 cdef object _Future = asyncio.Future
 cdef object _base_create_task = base_events.BaseEventLoop.create_task
-cdef bint _source_takes_debug = "debug" in format_helpers._format_callback_source.__code__.co_varnames
+cdef object _format_source = format_helpers._format_callback_source
+cdef bint _source_takes_debug = "debug" in _format_source.__code__.co_varnames
 
 
 def _report(loop, handle, exc):
     """What asyncio's Handle._run() says of an exception."""
     if not isinstance(handle, events.Handle):
-        loop.call_exception_handler({"message": f"Exception in callback {handle!r}", "exception": exc})
+        message = f"Exception in callback {handle!r}"
+        loop.call_exception_handler({"message": message, "exception": exc})
         return
     debug = {"debug": loop.get_debug()} if _source_takes_debug else {}
-    source = format_helpers._format_callback_source(handle._callback, handle._args, **debug)
+    source = _format_source(handle._callback, handle._args, **debug)
     context = {"message": f"Exception in callback {source}", "exception": exc, "handle": handle}
     if handle._source_traceback:
         context["source_traceback"] = handle._source_traceback
@@ -82,7 +85,7 @@ def _report(loop, handle, exc):
 
 @cython.no_gc_clear  # __dealloc__ needs the loop
 cdef class Watcher:
-    """A watched descriptor: the handles that its readiness queues, as in asyncio's selector keys."""
+    """A watched descriptor: the handles that its readiness queues, as asyncio's selector keys."""
 
     cdef LoopBase loop
     cdef puff_poll *poll
@@ -95,12 +98,12 @@ cdef class Watcher:
             puff_poll_free(self.poll)
 
     cdef int update(self) except -1:
-        cdef int events = 0
+        cdef int wanted = 0
         if self.reader is not None:
-            events |= PUFF_READABLE
+            wanted |= PUFF_READABLE
         if self.writer is not None:
-            events |= PUFF_WRITABLE
-        cdef int rc = puff_poll_set(self.poll, events)
+            wanted |= PUFF_WRITABLE
+        cdef int rc = puff_poll_set(self.poll, wanted)
         if rc < 0:
             raise os_error(rc)
         return 0
@@ -124,15 +127,15 @@ cdef Watcher _watch(LoopBase loop, int fd):
     return w
 
 
-cdef void _on_poll(puff_poll *p, int status, int events) noexcept:
+cdef void _on_poll(puff_poll *p, int status, int ready) noexcept:
     cdef Watcher w = <Watcher>puff_poll_data(p)
     # An error of the descriptor is for whoever uses it to find; libuv stops watching then.
     if status < 0:
-        events = PUFF_READABLE | PUFF_WRITABLE
+        ready = PUFF_READABLE | PUFF_WRITABLE
     try:
-        if events & PUFF_READABLE and w.reader is not None:
+        if ready & PUFF_READABLE and w.reader is not None:
             w.queue(w.reader)
-        if events & PUFF_WRITABLE and w.writer is not None:
+        if ready & PUFF_WRITABLE and w.writer is not None:
             w.queue(w.writer)
         if status < 0:
             puff_dispatch_push(w.loop, <PyObject *>_rewatch, <PyObject *>w)
@@ -169,7 +172,9 @@ cdef int _watch_or_forget(Watcher w) except -1:
 
 
 cdef object _handle(LoopBase loop, object callback, tuple args):
-    return puff_handle_new(loop, callback, PySequence_Fast_ITEMS(args), len(args), NULL, loop.d.debug)
+    return puff_handle_new(
+        loop, callback, PySequence_Fast_ITEMS(args), len(args), NULL, loop.d.debug
+    )
 
 
 cdef void _free_core(LoopBase loop) noexcept:
@@ -222,7 +227,7 @@ cdef class LoopBase:
     cdef int turn(self) except -1:
         if self.core is NULL:
             raise RuntimeError("Event loop is closed")
-        puff_loop_flush(self.core)  # first: what is deferred may answer somebody who is on the ring then
+        puff_loop_flush(self.core)  # first: it may answer somebody who is on the ring then
         puff_loop_turn(self.core, puff_ring_len(&self.d.ring) == 0 and not self.d.stopping)
         if self.fatal is not None:
             exc, self.fatal = self.fatal, None
@@ -280,7 +285,8 @@ cdef class LoopBase:
             self._current_handle = None
         took = self.time() - began
         if took >= self.slow_callback_duration:
-            _logger.warning("Executing %s took %.3f seconds", base_events._format_handle(handle), took)
+            what = base_events._format_handle(handle)
+            _logger.warning("Executing %s took %.3f seconds", what, took)
 
     def _close_clients(self):
         """Tells whoever keeps something on this loop that it ends; turns can still run."""
@@ -425,7 +431,7 @@ cdef object _fileno(fd):
     return number
 
 
-# ---- which loop -----------------------------------------------------------------------------------
+# ---- which loop ----------------------------------------------------------------------------------
 
 cdef list _running_loops = []
 cdef object _of_thread = threading.local()
@@ -479,7 +485,7 @@ def _after_fork_in_child():
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-# ---- set-up ---------------------------------------------------------------------------------------
+# ---- set-up --------------------------------------------------------------------------------------
 
 cdef _check_layout():
     cdef LoopBase loop = LoopBase.__new__(LoopBase)

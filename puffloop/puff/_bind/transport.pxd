@@ -19,7 +19,7 @@ cdef class Stream:
     cdef object server          # asyncio's Server that accepted it, or None
     cdef object empty_waiter    # sendfile's
     cdef size_t low, high       # write buffer limits
-    cdef int conn_lost          # asyncio's counter: connection_lost() is scheduled, and writes since
+    cdef int conn_lost          # asyncio's: 1 when connection_lost() is scheduled, + writes since
     cdef bint closing, paused, eof_written, protocol_paused, leaked
     cdef bint long_reads        # the last one was: the next goes straight into a chunk
     cdef PyObject *chunk        # owned; the bytes that the read under way fills

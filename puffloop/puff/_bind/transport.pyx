@@ -1,15 +1,17 @@
 """Stream transports on the core's streams.
 
-Two objects make a connection. `Stream` is native: it has the state and is what the core calls. `Transport`
-is what users see: a real asyncio.Transport, which a cdef class cannot be (asyncio's has slots of its own),
-so its methods reach their Stream through a slot whose offset is looked up once.
+Two objects make a connection. `Stream` is native: it has the state and is what the core calls.
+`Transport` is what users see: a real asyncio.Transport, which a cdef class cannot be (asyncio's
+has slots of its own), so its methods reach their Stream through a slot whose offset is looked up
+once.
 
     protocol  <->  Transport --_native--> Stream --core--> puff_stream
-                       ^--------transport----'                 the core holds a reference until on_close
+                       ^--------transport----'
+The core holds a reference to the Stream until on_close.
 
-The order of events is asyncio's: connection_made, then data; connection_lost exactly once, from the ready
-ring, and the descriptor is closed after it. Protocols are called in the core's callbacks, each in the
-contextvars context of whoever made the transport.
+The order of events is asyncio's: connection_made, then data; connection_lost exactly once, from
+the ready ring, and the descriptor is closed after it. Protocols are called in the core's
+callbacks, each in the contextvars context of whoever made the transport.
 """
 
 import asyncio
@@ -25,6 +27,7 @@ from cpython.bytes cimport (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
+from cpython.exc cimport PyErr_Clear
 from cpython.object cimport PyObject_TypeCheck, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 
@@ -63,10 +66,12 @@ cdef extern from "transport.h":
 
 
 cdef enum:
-    # One read's worth: a socket buffer is rarely fuller, and malloc serves it without mmap (decisions.md).
+    # One read's worth: a socket buffer is rarely fuller, and malloc serves it without mmap
+    # (decisions.md).
     CHUNK = 65536
-    # A stream whose last read was at least this long reads the next straight into its bytes; a shorter one
-    # costs less to copy out of the loop's buffer than to cut a chunk to size (by instructions: 250 to 500).
+    # A stream whose last read was at least this long reads the next straight into its bytes; a
+    # shorter one costs less to copy out of the loop's buffer than to cut a chunk to size (by
+    # instructions: 250 to 500).
     LONG_READ = 8192
     COPY_BELOW = 4096  # as the core's: below, a write is copied anyway
 
@@ -79,7 +84,7 @@ cdef bint _server_takes_transport = base_events.Server._attach.__code__.co_argco
 cdef puff_stream_cbs _cbs
 
 
-# ---- what the core calls ----------------------------------------------------------------------------
+# ---- what the core calls -------------------------------------------------------------------------
 
 cdef void _on_alloc(puff_stream *st, char **buf, size_t *cap) noexcept:
     cdef Stream s = <Stream>puff_stream_data(st)
@@ -91,14 +96,14 @@ cdef void _on_alloc(puff_stream *st, char **buf, size_t *cap) noexcept:
     if s.chunk is NULL:
         s.chunk = _new_bytes(NULL, CHUNK)
         if s.chunk is NULL:
-            s.loop.interrupt(MemoryError())
+            PyErr_Clear()  # the loop's buffer will do
             return
     buf[0] = PyBytes_AS_STRING(<object>s.chunk)
     cap[0] = CHUNK
 
 
 cdef void _alloc_target(Stream s, char **buf, size_t *cap) noexcept:
-    """Asks a BufferedProtocol for memory. libuv reads in any case: until on_read nothing may stop it."""
+    """Asks a BufferedProtocol for memory. libuv reads in any case: nothing may stop it before."""
     cdef Py_buffer view
     if s.conn_lost:
         return
@@ -225,7 +230,7 @@ _cbs.on_write_error = _on_write_error
 _cbs.on_close = _on_close
 
 
-# ---- the stream -------------------------------------------------------------------------------------
+# ---- the stream ----------------------------------------------------------------------------------
 
 cdef class Stream:
     """One connection. Its methods follow asyncio's _SelectorSocketTransport, name by name."""
@@ -310,7 +315,8 @@ cdef class Stream:
         else:
             Py_INCREF(data)
             rc = puff_stream_write_ref(
-                self.core, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), _release_bytes, <void *>data
+                self.core, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data),
+                _release_bytes, <void *>data,
             )
             if rc < 0:
                 Py_DECREF(data)
@@ -466,7 +472,7 @@ cdef int _detach(server, transport) except -1:
     return 0
 
 
-# ---- what users see ---------------------------------------------------------------------------------
+# ---- what users see ------------------------------------------------------------------------------
 
 cdef Py_ssize_t _native_offset
 cdef PyTypeObject *_transport_type
@@ -628,7 +634,7 @@ class Transport(transports._FlowControlMixin, transports.Transport):
         return (s.low, s.high)
 
     def set_write_buffer_limits(self, high=None, low=None):
-        """Above high the protocol is paused, at low resumed. Default 64 KiB and a quarter of high."""
+        """Above high the protocol is paused, at low resumed. Default 64 KiB, a quarter of high."""
         cdef Stream s = _native(self)
         if high is None:
             high = 64 * 1024 if low is None else 4 * low

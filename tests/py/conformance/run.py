@@ -1,6 +1,6 @@
 """Runs every class in processes of its own and gathers the outcomes; a hang is an outcome too.
 
-    python -m conformance.run [-v] [CLASS ...]         prints a table
+python -m conformance.run [-v] [CLASS ...]         prints a table
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from typing import NamedTuple
 
 from conformance import suites
 
-LIMIT_S = float(os.environ.get("CONFORMANCE_LIMIT_S", "30"))  # per test: CPython's slowest takes 10 on a busy machine
+LIMIT_S = float(
+    os.environ.get("CONFORMANCE_LIMIT_S", "30")
+)  # per test: CPython's slowest takes 10 on a busy machine
 HERE = Path(__file__).resolve().parent.parent
 
 
@@ -45,8 +47,8 @@ def run_some(cls: str, names: list[str], verbose: bool) -> dict[str, Outcome]:
     paths = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
         [sys.executable, "-m", "conformance.worker", cls, *names, *(["-v"] if verbose else [])],
-        stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env={**os.environ, "PYTHONPATH": paths},
-        stderr=None if verbose else subprocess.DEVNULL, start_new_session=True,
+        stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, start_new_session=True,
+        stderr=None if verbose else subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": paths},
     )  # fmt: skip
     done: dict[str, Outcome] = {}
     current = names[0]
@@ -94,7 +96,9 @@ def run_all(only: list[str] | None = None, verbose: bool = False) -> dict[str, O
     """{"Class.test": outcome}"""
     results: dict[str, Outcome] = {}
     with ThreadPoolExecutor(2) as pool:
-        jobs = [(cls, pool.submit(run_class, cls, names, verbose)) for cls, names in batches(only or [])]
+        jobs = [
+            (cls, pool.submit(run_class, cls, names, verbose)) for cls, names in batches(only or [])
+        ]
         for cls, job in jobs:
             results.update({f"{cls}.{name}": outcome for name, outcome in job.result().items()})
     return results

@@ -1,7 +1,7 @@
 """CPython's own asyncio tests, bound to Puff's loop.
 
-The mixins get a loop by their own hook; whole files get it through the policy. What a Python version does
-not have is left out; nothing is skipped by us.
+The mixins get a loop by their own hook; whole files get it through the policy. What a Python
+version does not have is left out; nothing is skipped by us.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import puff
 
 # Files that only know asyncio.new_event_loop(), asyncio.run() and Runner.
 WHOLE_FILES = [
-    "test_context", "test_eager_task_factory", "test_locks", "test_queues", "test_runners", "test_staggered",
-    "test_streams", "test_subprocess", "test_taskgroups", "test_threads", "test_timeouts", "test_waitfor",
+    "test_context", "test_eager_task_factory", "test_locks", "test_queues", "test_runners",
+    "test_staggered", "test_streams", "test_subprocess", "test_taskgroups", "test_threads",
+    "test_timeouts", "test_waitfor",
 ]  # fmt: skip
 # Classes in them that are about something else than the loop that we give.
 NOT_OURS = {"SubprocessProactorTests", "SubprocessFastWatcherTests", "SubprocessSafeWatcherTests"}
@@ -71,9 +72,9 @@ def file_classes() -> dict[str, type[unittest.TestCase]]:
     for name in WHOLE_FILES:
         tests = module(name)
         for attr, cls in vars(tests).items() if tests else ():
-            if isinstance(cls, type) and issubclass(cls, unittest.TestCase) and attr not in NOT_OURS:
-                if cls.__module__ == tests.__name__:
-                    found[f"{name[5:]}.{attr}"] = cls
+            is_case = isinstance(cls, type) and issubclass(cls, unittest.TestCase)
+            if is_case and attr not in NOT_OURS and cls.__module__ == tests.__name__:
+                found[f"{name[5:]}.{attr}"] = cls
     return found
 
 

@@ -14,7 +14,9 @@ AT_LEAST = 330
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(not suites.available(), reason="this Python is installed without its test package")
+@pytest.mark.skipif(
+    not suites.available(), reason="this Python is installed without its test package"
+)
 def test_cpython_asyncio_tests_pass_on_puffs_loop() -> None:
     results = run.run_all()
     bad = {name for name, (outcome, _) in results.items() if outcome not in ("ok", "skip")}
@@ -22,7 +24,7 @@ def test_cpython_asyncio_tests_pass_on_puffs_loop() -> None:
     known = set(FAILURES.get(sys.version_info[:2], {}))
     for name in sorted(bad - known):
         cls, _, test = name.rpartition(".")
-        results.update({name: outcome for outcome in run.run_class(cls, [test]).values()})
+        results[name] = run.run_class(cls, [test])[test]
     unexpected = {
         name: results[name] for name in bad - known if results[name].outcome not in ("ok", "skip")
     }

@@ -1,6 +1,7 @@
-"""Runs tests of one class and says how each went, a JSON line per event: the parent kills it when it hangs.
+"""Runs tests of one class and says how each went, a JSON line per event: the parent kills it when
+it hangs.
 
-    python -m conformance.worker CLASS TEST...
+python -m conformance.worker CLASS TEST...
 """
 
 from __future__ import annotations
