@@ -61,9 +61,9 @@ typedef struct puff_err {
 /* Fills *err (may be NULL) and returns code, so that a function can end with it. */
 PUFF_API int puff_err_set(puff_err *err, int code, enum puff_err_domain domain, const char *fmt, ...)
     PUFF_PRINTF(4, 5);
-/* A name such as "PUFF_ELIMIT" or "ECONNREFUSED"; never NULL. */
+/* A static name such as "PUFF_ELIMIT" or "ECONNREFUSED", else "UNKNOWN"; never NULL. */
 PUFF_API const char *puff_err_name(int code);
-/* A short sentence for a code; never NULL. */
+/* A short static sentence for a code; never NULL. */
 PUFF_API const char *puff_err_text(int code);
 
 /* ---- allocation ---------------------------------------------------------------------------- */
@@ -144,7 +144,7 @@ PUFF_API void puff_arena_deinit(puff_arena *a);
 /* Aligned to 16. NULL when memory or the ceiling is exhausted. */
 PUFF_API void *puff_arena_alloc(puff_arena *a, size_t size);
 PUFF_API char *puff_arena_dup(puff_arena *a, const void *data, size_t len); /* adds a NUL */
-/* Frees everything but one block, for the next request. */
+/* Frees everything but one block of the usual size (4 KiB), for the next request. */
 PUFF_API void puff_arena_reset(puff_arena *a);
 
 /* ---- intrusive list ------------------------------------------------------------------------ */

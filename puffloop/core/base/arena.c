@@ -14,26 +14,25 @@ struct puff_arena_block {
     _Alignas(ALIGN) char data[];
 };
 
+#define BLOCK_CAP (BLOCK - sizeof(puff_arena_block))
+/* Beyond any block: what is rounded up and gets a head must not overflow. */
+#define SIZE_LIMIT (SIZE_MAX / 2)
+
 void puff_arena_init(puff_arena *a, const puff_alloc *alloc, size_t max) {
     *a = (puff_arena){.max = max, .alloc = alloc};
 }
 
-static void free_blocks(puff_arena *a, puff_arena_block *b) {
-    while (b) {
-        puff_arena_block *next = b->next;
-        puff_free(a->alloc, b);
-        b = next;
-    }
-}
-
 void puff_arena_deinit(puff_arena *a) {
-    free_blocks(a, a->head);
+    for (puff_arena_block *b = a->head, *next; b; b = next) {
+        next = b->next;
+        puff_free(a->alloc, b);
+    }
     a->head = NULL;
     a->used = 0;
 }
 
 static puff_arena_block *add_block(puff_arena *a, size_t size) {
-    size_t cap = size > BLOCK - sizeof(puff_arena_block) ? size : BLOCK - sizeof(puff_arena_block);
+    size_t cap = size > BLOCK_CAP ? size : BLOCK_CAP;
     puff_arena_block *b = puff_malloc(a->alloc, sizeof *b + cap);
     if (!b) return NULL;
     b->used = 0;
@@ -44,7 +43,7 @@ static puff_arena_block *add_block(puff_arena *a, size_t size) {
 }
 
 void *puff_arena_alloc(puff_arena *a, size_t size) {
-    if (size > a->max - a->used) return NULL; /* also what would overflow below */
+    if (size > SIZE_LIMIT) return NULL;
     size = (size + ALIGN - 1) & ~(size_t)(ALIGN - 1);
     if (size > a->max - a->used) return NULL;
     puff_arena_block *b = a->head;
@@ -57,18 +56,27 @@ void *puff_arena_alloc(puff_arena *a, size_t size) {
 }
 
 char *puff_arena_dup(puff_arena *a, const void *data, size_t len) {
-    char *p = puff_arena_alloc(a, len + 1);
+    char *p = len < SIZE_MAX ? puff_arena_alloc(a, len + 1) : NULL;
     if (!p) return NULL;
     if (len) memcpy(p, data, len);
     p[len] = '\0';
     return p;
 }
 
+/* Keeps a block of the usual size, if there is one: a great block was for one great request. */
 void puff_arena_reset(puff_arena *a) {
-    puff_arena_block *b = a->head;
+    puff_arena_block *kept = NULL, *next;
+    for (puff_arena_block *b = a->head; b; b = next) {
+        next = b->next;
+        if (!kept && b->cap == BLOCK_CAP)
+            kept = b;
+        else
+            puff_free(a->alloc, b);
+    }
+    if (kept) {
+        kept->next = NULL;
+        kept->used = 0;
+    }
+    a->head = kept;
     a->used = 0;
-    if (!b) return;
-    free_blocks(a, b->next);
-    b->next = NULL;
-    b->used = 0;
 }
