@@ -122,8 +122,8 @@ class Supervisor:
                 self._spawn(slot)
             while any(slot.pid or slot.respawn_at for slot in self._slots):
                 self._wait(wakeup_fd)
-                self._reap()
                 self._obey()
+                self._reap()
                 self._respawn()
                 self._announce(on_ready)
         for path in self._unix_paths:
@@ -172,10 +172,13 @@ class Supervisor:
     # ---- workers ----
 
     def _spawn(self, slot: _Slot) -> None:
+        """Signals wait meanwhile: in a child they must not meet our handlers, which only count."""
         slot.started, slot.ready, slot.respawn_at = time.monotonic(), False, None
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         slot.pid = os.fork()
         if slot.pid == 0:
             os._exit(self._child(slot))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def _child(self, slot: _Slot) -> int:
         """A worker's life. Of ours it keeps its sockets and the ends of two pipes."""
@@ -184,6 +187,7 @@ class Supervisor:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it through us, as SIGTERM
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             os.close(self._alive_w)
             os.close(self._ready_r)
             for other in self._slots:
@@ -215,7 +219,8 @@ class Supervisor:
         pid, slot.pid = slot.pid, 0
         if self._kill_at is not None:
             return
-        if status == CANNOT_START or not (slot.ready or self._announced):
+        unable = not (slot.ready or self._announced) and status != -signal.SIGTERM
+        if status == CANNOT_START or unable:
             self._stop(CANNOT_START)
             return
         age = time.monotonic() - slot.started

@@ -324,6 +324,33 @@ def test_a_signal_while_the_app_starts(puff_serve: PuffServe, folder: Path) -> N
         assert "Traceback" not in serve.output
 
 
+def test_a_signal_that_meets_a_worker_at_its_birth_is_not_lost(run_python: Any) -> None:
+    """The child is told to stop before it has done anything, then the supervisor is."""
+    done = run_python(
+        """
+import os, signal, time
+from puff.supervisor import Supervisor
+
+fork = os.fork
+def fork_and_stop():
+    pid = fork()
+    if pid:
+        os.kill(pid, signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    return pid
+os.fork = fork_and_stop
+
+def worker(sockets, ready_fd, parent_fd):
+    time.sleep(60)
+    return 0
+
+print("status", Supervisor(2, worker, stop_timeout_s=60).run(lambda: None))
+""",
+        timeout=20,
+    )
+    assert done.stdout == "status 0\n"
+
+
 def test_the_environment_is_enough(puff_serve: PuffServe, folder: Path) -> None:
     serve = puff_serve(None, cwd=folder, env=os.environ | {"PUFF_ASGI": "hello:app"})
     assert get(serve.url) == "hello"
