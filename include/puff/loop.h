@@ -3,6 +3,9 @@
  * Everything here belongs to the loop's thread, except puff_loop_post(). Callbacks run exactly once
  * where they answer a call, never before the call that registered them has returned, and always from
  * puff_loop_turn().
+ *
+ * SIGPIPE must be ignored by the process (an interpreter does; a C program calls signal(SIGPIPE, SIG_IGN)):
+ * writing to a peer that is gone is an error here, and the signal would end the process.
  */
 #ifndef PUFF_LOOP_H
 #define PUFF_LOOP_H
@@ -39,12 +42,15 @@ typedef struct puff_loop_options {
 
 /* Any thread; the loop then belongs to the thread that runs it. PUFF_ENOMEM or UV_E*. */
 PUFF_API int puff_loop_new(puff_loop **out, const puff_loop_options *opts, puff_err *err);
-/* Closes every handle that is still open (their on_close run), then frees the loop. */
+/* Closes all that is still open, then frees the loop: on_close run, whoever connects is answered with
+ * PUFF_ECANCELED, posted jobs run, work on other threads is waited for; timers do not fire. No thread may
+ * be in puff_loop_post() or _wake() any more, and nothing that was open may be touched after. */
 PUFF_API void puff_loop_free(puff_loop *loop);
 PUFF_API void puff_loop_set_hooks(puff_loop *loop, const puff_loop_hooks *hooks);
 
 /* One turn: run deferred jobs, then wait for events (wait false: only look), run their callbacks,
- * then the jobs these deferred. Returns the number of open handles (0: nothing could ever happen). */
+ * then the jobs these deferred. Returns 0 when nothing is open and nothing deferred or posted: nothing
+ * could ever happen. It does not wait then. */
 PUFF_API int puff_loop_turn(puff_loop *loop, bool wait);
 /* Turns until puff_loop_stop() or until nothing is open. For C programs. */
 PUFF_API void puff_loop_run(puff_loop *loop);

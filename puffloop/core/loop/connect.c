@@ -17,6 +17,7 @@
 
 struct puff_connect {
     puff_loop *loop; /* borrowed */
+    puff__closer closer;
     puff_connect_cb cb;
     void *arg;
     puff_dns *dns;         /* while it resolves */
@@ -36,14 +37,23 @@ static void stop_try(puff_connect *c) {
     c->fd = -1;
 }
 
+/* getaddrinfo may hang for longer than anybody wants to wait. */
+static void drop_dns(puff_connect *c) {
+    if (c->dns) puff__dns_abandon(c->dns);
+    c->dns = NULL;
+}
+
 /* The end: the answer goes out, once. */
 static void finish(puff_connect *c, int fd) {
     const puff_alloc *alloc = c->loop->alloc;
     if (fd >= 0) c->fd = -1;
     stop_try(c);
     puff_timer_stop(&c->timer);
+    puff_queue_remove(&c->closer.node);
+    drop_dns(c);
     if (c->list) puff_dns_free(c->list);
     c->cb(c->arg, fd, fd >= 0 ? NULL : &c->err);
+    puff_timer_stop(&c->timer); /* of a cancel by the callback itself */
     puff_free(alloc, c);
 }
 
@@ -101,9 +111,8 @@ static void on_resolved(void *arg, int status, struct addrinfo *res) {
     puff_connect *c = arg;
     c->dns = NULL;
     if (status != 0) {
-        if (c->err.code == 0) /* else the deadline or a cancel has said why */
-            puff_err_set(&c->err, status, PUFF_DOMAIN_SYSTEM, "cannot resolve %s: %s", c->where,
-                         uv_strerror(status));
+        puff_err_set(&c->err, status, PUFF_DOMAIN_SYSTEM, "cannot resolve %s: %s", c->where,
+                     puff_err_text(status));
         finish(c, -1);
         return;
     }
@@ -111,38 +120,35 @@ static void on_resolved(void *arg, int status, struct addrinfo *res) {
     try_next(c);
 }
 
-static void give_up(puff_connect *c) {
-    if (c->dns) {
-        puff_dns_cancel(c->dns); /* on_resolved brings the answer */
-        return;
-    }
-    finish(c, -1);
-}
-
 static void on_deadline(puff_timer *t) {
     puff_connect *c = PUFF_CONTAINER_OF(t, puff_connect, timer);
     if (c->err.code == 0 || c->fd >= 0) fail(c, PUFF_ETIMEOUT);
-    give_up(c);
+    finish(c, -1);
 }
 
 static void on_cancelled(puff_timer *t) {
-    give_up(PUFF_CONTAINER_OF(t, puff_connect, timer));
+    finish(PUFF_CONTAINER_OF(t, puff_connect, timer), -1);
 }
 
 void puff_connect_cancel(puff_connect *c) {
     fail(c, PUFF_ECANCELED);
     stop_try(c);
-    if (c->dns) {
-        puff_dns_cancel(c->dns); /* on_resolved brings the answer */
-        return;
-    }
+    drop_dns(c);
     c->timer.on_fire = on_cancelled;
     puff_timer_start(&c->timer, 0);
 }
 
+static void on_loop_end(puff__closer *closer) {
+    puff_connect *c = PUFF_CONTAINER_OF(closer, puff_connect, closer);
+    fail(c, PUFF_ECANCELED);
+    finish(c, -1);
+}
+
 static puff_connect *connect_new(puff_loop *loop, puff_connect_cb cb, void *arg) {
-    puff_connect *c = puff_calloc(loop->alloc, 1, sizeof *c);
+    puff_connect *c = loop->freeing ? NULL : puff_calloc(loop->alloc, 1, sizeof *c);
     if (!c) return NULL;
+    puff_queue_init(&c->closer.node);
+    c->closer.close = on_loop_end;
     c->loop = loop;
     c->cb = cb;
     c->arg = arg;
@@ -154,7 +160,7 @@ static puff_connect *connect_new(puff_loop *loop, puff_connect_cb cb, void *arg)
 int puff_tcp_connect(puff_connect **out, puff_loop *loop, const char *host, uint16_t port,
                      uint64_t timeout_ms, puff_connect_cb cb, void *arg) {
     puff_connect *c = connect_new(loop, cb, arg);
-    if (!c) return UV_ENOMEM;
+    if (!c) return loop->freeing ? UV_ECANCELED : UV_ENOMEM;
     char service[8];
     snprintf(service, sizeof service, "%u", port);
     snprintf(c->where, sizeof c->where, "%s:%u", host, port);
@@ -166,6 +172,7 @@ int puff_tcp_connect(puff_connect **out, puff_loop *loop, const char *host, uint
         puff_free(loop->alloc, c);
         return rc;
     }
+    puff_queue_push(&loop->closers, &c->closer.node);
     *out = c;
     return 0;
 }
@@ -189,13 +196,14 @@ static void start_pipe(puff_connect *c, const char *path) {
 int puff_pipe_connect(puff_connect **out, puff_loop *loop, const char *path, uint64_t timeout_ms,
                       puff_connect_cb cb, void *arg) {
     puff_connect *c = connect_new(loop, cb, arg);
-    if (!c) return UV_ENOMEM;
+    if (!c) return loop->freeing ? UV_ECANCELED : UV_ENOMEM;
     snprintf(c->where, sizeof c->where, "%s", path);
     int rc = puff_timer_start(&c->timer, timeout_ms);
     if (rc) {
         puff_free(loop->alloc, c);
         return rc;
     }
+    puff_queue_push(&loop->closers, &c->closer.node);
     start_pipe(c, path);
     *out = c;
     return 0;

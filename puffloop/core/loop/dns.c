@@ -3,7 +3,7 @@
 
 struct puff_dns {
     uv_getaddrinfo_t uv;
-    puff_dns_cb cb;
+    puff_dns_cb cb; /* NULL: abandoned */
     void *arg;
     bool cancelled;
 };
@@ -12,12 +12,12 @@ static void on_resolved(uv_getaddrinfo_t *uv, int status, struct addrinfo *res) 
     puff_dns *d = PUFF_CONTAINER_OF(uv, puff_dns, uv);
     puff_loop *loop = PUFF_CONTAINER_OF(uv->loop, puff_loop, uv);
     puff__loop_enter(loop);
-    if (d->cancelled || status == UV_EAI_CANCELED) {
+    if (!d->cb || d->cancelled || status == UV_EAI_CANCELED) {
         if (status == 0) uv_freeaddrinfo(res);
         status = UV_ECANCELED;
         res = NULL;
     }
-    d->cb(d->arg, status, res);
+    if (d->cb) d->cb(d->arg, status, res);
     puff_free(loop->alloc, d);
 }
 
@@ -39,6 +39,11 @@ int puff_dns_resolve(puff_dns **out, puff_loop *loop, const char *host, const ch
 /* A thread that is in getaddrinfo cannot be stopped; its answer is dropped. */
 void puff_dns_cancel(puff_dns *d) {
     d->cancelled = true;
+    uv_cancel((uv_req_t *)&d->uv);
+}
+
+void puff__dns_abandon(puff_dns *d) {
+    d->cb = NULL;
     uv_cancel((uv_req_t *)&d->uv);
 }
 

@@ -25,6 +25,7 @@ enum {
 
 struct puff_listener {
     puff_loop *loop; /* borrowed */
+    puff__closer closer;
     int fd;          /* owned */
     int port;
     puff_poll *poll; /* owned */
@@ -50,8 +51,8 @@ static void out_of_fds(puff_listener *l) {
         if (fd >= 0) close(fd);
         spare_take(l->loop);
     }
-    puff_poll_set(l->poll, 0);
-    puff_timer_start(&l->pause, EMFILE_PAUSE_MS);
+    /* Without memory for the timer it goes on at once: better busy than deaf. */
+    if (puff_timer_start(&l->pause, EMFILE_PAUSE_MS) == 0) puff_poll_set(l->poll, 0);
 }
 
 static void listener_free(puff_listener *l) {
@@ -129,18 +130,19 @@ static int open_host(const puff_listener_options *o, int *fd, puff_err *err) {
     freeaddrinfo(list);
     if (rc)
         puff_err_set(err, rc, PUFF_DOMAIN_SYSTEM, "cannot listen on %s:%u: %s", o->host, o->port,
-                     uv_strerror(rc));
+                     puff_err_text(rc));
     return rc;
 }
 
-/* Somebody answers at the path: a live server, whose file must stay. */
+/* Somebody has the path: its file must stay. Only a refusal says that nobody has; a server of another user
+ * (EACCES) and a datagram socket (EPROTOTYPE) are alive. */
 static bool is_live(const struct sockaddr_un *addr, socklen_t len) {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return true;
     int rc = connect(fd, (const struct sockaddr *)addr, len);
     int why = errno;
     close(fd);
-    return rc == 0 || why == EAGAIN || why == EINPROGRESS;
+    return rc == 0 || why != ECONNREFUSED;
 }
 
 static int open_unix(puff_listener *l, const puff_listener_options *o, int *out, puff_err *err) {
@@ -165,11 +167,15 @@ static int open_unix(puff_listener *l, const puff_listener_options *o, int *out,
         l->unix_path = puff_strndup(l->loop->alloc, o->unix_path, n);
         l->path_dev = st.st_dev;
         l->path_ino = st.st_ino;
+        if (!l->unix_path) {
+            unlink(o->unix_path);
+            rc = UV_ENOMEM;
+        }
     }
     if (rc) {
         if (fd >= 0) close(fd);
         return puff_err_set(err, rc, PUFF_DOMAIN_SYSTEM, "cannot listen on %s: %s", o->unix_path,
-                            uv_strerror(rc));
+                            puff_err_text(rc));
     }
     *out = fd;
     return 0;
@@ -214,6 +220,10 @@ static void remove_path(const puff_listener *l) {
         unlink(l->unix_path);
 }
 
+static void on_loop_end(puff__closer *closer) {
+    puff_listener_close(PUFF_CONTAINER_OF(closer, puff_listener, closer));
+}
+
 int puff_listener_open(puff_listener **out, puff_loop *loop, const puff_listener_options *opts,
                        puff_accept_cb cb, void *data, puff_err *err) {
     puff_listener *l = puff_calloc(loop->alloc, 1, sizeof *l);
@@ -221,6 +231,8 @@ int puff_listener_open(puff_listener **out, puff_loop *loop, const puff_listener
     l->loop = loop;
     l->cb = cb;
     l->data = data;
+    puff_queue_init(&l->closer.node);
+    l->closer.close = on_loop_end;
     puff_timer_init(&l->pause, loop, on_pause_over);
     int rc = open_fd(l, opts, err);
     if (rc) goto fail;
@@ -228,10 +240,11 @@ int puff_listener_open(puff_listener **out, puff_loop *loop, const puff_listener
     rc = puff_poll_new(&l->poll, loop, l->fd, on_readable, l);
     if (rc == 0) rc = puff_poll_set(l->poll, PUFF_READABLE);
     if (rc) {
-        puff_err_set(err, rc, PUFF_DOMAIN_SYSTEM, "cannot watch the socket: %s", uv_strerror(rc));
+        puff_err_set(err, rc, PUFF_DOMAIN_SYSTEM, "cannot watch the socket: %s", puff_err_text(rc));
         goto fail_fd;
     }
     spare_take(loop);
+    puff_queue_push(&loop->closers, &l->closer.node);
     *out = l;
     return 0;
 
@@ -261,6 +274,7 @@ void puff_listener_resume(puff_listener *l) {
 void puff_listener_close(puff_listener *l) {
     if (l->closed) return;
     l->closed = true;
+    puff_queue_remove(&l->closer.node);
     puff_timer_stop(&l->pause);
     puff_poll_free(l->poll);
     remove_path(l);

@@ -37,6 +37,7 @@ static void on_prepare(uv_prepare_t *p) {
         return; /* it will only look */
     }
     /* uv_backend_timeout() is no help: it says 0 while a watcher is new, and uv_run() sleeps then. */
+    uv_update_time(&loop->uv); /* libuv from 1.45 on reckons from the end of the turn before */
     loop->slept_at_ns = puff_loop_update_now(loop);
     loop->sleeping = true;
     if (loop->hooks.before_wait) loop->hooks.before_wait(loop->hooks.ctx);
@@ -51,15 +52,20 @@ int puff_loop_turn(puff_loop *loop, bool wait) {
     loop->stats.n_turns++;
     puff_loop_flush(loop);
     if (!puff_queue_empty(&loop->deferred)) wait = false; /* jobs that jobs deferred */
+    if (!uv_loop_alive(&loop->uv)) wait = false;
+    uv_ref((uv_handle_t *)&loop->async); /* libuv does not even look when nothing is open */
     /* The prepare handle is only there for turns that may sleep: a NOWAIT turn keeps the lock. */
     loop->fired = false;
     if (wait) uv_prepare_start(&loop->prepare, on_prepare);
-    int alive = uv_run(&loop->uv, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+    uv_run(&loop->uv, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT);
     if (wait) uv_prepare_stop(&loop->prepare);
+    uv_unref((uv_handle_t *)&loop->async);
     puff__loop_enter(loop);
     puff_loop_update_now(loop);
     puff_loop_flush(loop);
-    return alive;
+    puff__timers_turned(loop);
+    return uv_loop_alive(&loop->uv) || !puff_queue_empty(&loop->deferred) ||
+           atomic_load_explicit(&loop->posted, memory_order_relaxed);
 }
 
 void puff_loop_stop(puff_loop *loop) { loop->stopped = true; }
@@ -86,6 +92,7 @@ int puff_loop_new(puff_loop **out, const puff_loop_options *opts, puff_err *err)
     loop->alloc = alloc;
     loop->spare_fd = -1;
     puff_queue_init(&loop->deferred);
+    puff_queue_init(&loop->closers);
     int rc = uv_loop_init(&loop->uv);
     if (rc) goto fail_loop;
     uv_prepare_init(&loop->uv, &loop->prepare);
@@ -99,10 +106,10 @@ int puff_loop_new(puff_loop **out, const puff_loop_options *opts, puff_err *err)
 
 fail_handles:
     puff_loop_free(loop);
-    return puff_err_set(err, rc, PUFF_DOMAIN_SYSTEM, "cannot make a loop: %s", uv_strerror(rc));
+    return puff_err_set(err, rc, PUFF_DOMAIN_SYSTEM, "cannot make a loop: %s", puff_err_text(rc));
 fail_loop:
     puff_free(alloc, loop);
-    return puff_err_set(err, rc, PUFF_DOMAIN_SYSTEM, "cannot make a loop: %s", uv_strerror(rc));
+    return puff_err_set(err, rc, PUFF_DOMAIN_SYSTEM, "cannot make a loop: %s", puff_err_text(rc));
 }
 
 static void close_handle(uv_handle_t *h, void *arg) {
@@ -114,12 +121,27 @@ static void close_handle(uv_handle_t *h, void *arg) {
         uv_close(h, NULL); /* the loop's own, part of its memory */
 }
 
+static void close_all(puff_loop *loop) {
+    puff_queue *node;
+    puff__post_run(loop);
+    puff_loop_flush(loop);
+    while ((node = puff_queue_pop(&loop->closers)) != NULL) {
+        puff__closer *c = PUFF_CONTAINER_OF(node, puff__closer, node);
+        c->close(c);
+    }
+    uv_walk(&loop->uv, close_handle, NULL);
+}
+
 void puff_loop_free(puff_loop *loop) {
     puff_loop_set_hooks(loop, NULL);
-    puff_loop_flush(loop);
-    uv_walk(&loop->uv, close_handle, NULL);
-    /* What remains is close callbacks and work that other threads are finishing. */
-    while (uv_run(&loop->uv, UV_RUN_ONCE) != 0) puff_loop_flush(loop);
+    loop->freeing = true;
+    /* What runs is close callbacks and work that other threads are finishing. Each may defer, post and
+     * open something; the second round is for what the very last one did. */
+    for (int round = 0; round < 2; round++) {
+        do close_all(loop);
+        while (uv_run(&loop->uv, UV_RUN_ONCE) != 0);
+    }
+    while (puff_queue_pop(&loop->deferred)) continue; /* jobs that defer themselves: they outlive us */
     uv_loop_close(&loop->uv);
     if (loop->spare_fd >= 0) close(loop->spare_fd);
     puff__timers_deinit(loop);

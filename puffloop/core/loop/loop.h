@@ -16,6 +16,12 @@ typedef struct puff__kind {
     void (*close)(uv_handle_t *h);
 } puff__kind;
 
+/* What is made of several handles, or of none yet, and has to end with the loop. */
+typedef struct puff__closer {
+    puff_queue node;
+    void (*close)(struct puff__closer *self);
+} puff__closer;
+
 /* Memory for queued output: a copy of small writes, or a borrowed range. See stream.c. */
 typedef struct puff__chunk puff__chunk;
 
@@ -25,13 +31,15 @@ struct puff_loop {
     puff_loop_hooks hooks;
     bool sleeping; /* before_wait has run and after_wait has not */
     bool stopped;
-    bool fired; /* a timer has, in this turn, before its poll */
+    bool fired;   /* a timer has, in this turn, before its poll */
+    bool freeing; /* puff_loop_free() is at work: nothing new is begun */
     uv_prepare_t prepare; /* runs right before the poll: the last moment to give the lock up */
     uint64_t now_ns;
     uint64_t slept_at_ns;
     puff_loop_stats stats;
 
     puff_queue deferred; /* of puff_defer */
+    puff_queue closers;  /* of puff__closer */
 
     _Atomic(puff_post *) posted; /* a stack; last in, first out */
     uv_async_t async;
@@ -41,6 +49,7 @@ struct puff_loop {
     uint64_t timer_seq; /* of the timer started last */
     uv_timer_t kernel_timer;
     uint64_t kernel_deadline_ns; /* what kernel_timer is set for; UINT64_MAX: stopped */
+    uint64_t firing_ns;          /* while due timers fire: the time that counts; else 0 */
 
     int spare_fd;   /* given up for one accept when the process runs out of descriptors; -1: none */
     char *read_buf; /* owned; made at first use */
@@ -61,7 +70,11 @@ char *puff__loop_read_buf(puff_loop *loop);
 
 void puff__chunks_deinit(puff_loop *loop);
 int puff__timers_init(puff_loop *loop);
+void puff__timers_turned(puff_loop *loop); /* at the end of a turn */
 void puff__timers_deinit(puff_loop *loop);
 int puff__post_init(puff_loop *loop);
+void puff__post_run(puff_loop *loop); /* what has been posted until now */
+/* The request goes on without anybody who waits: its callback will not run. */
+void puff__dns_abandon(puff_dns *d);
 
 #endif

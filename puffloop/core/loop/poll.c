@@ -30,6 +30,7 @@ static void on_poll(uv_poll_t *uv, int status, int events) {
 
 static void on_closed(uv_handle_t *h) {
     puff_loop *loop = puff__loop_of(h);
+    puff__loop_enter(loop);
     puff_free(loop->alloc, PUFF_CONTAINER_OF((uv_poll_t *)h, puff_poll, uv));
 }
 

@@ -5,9 +5,8 @@
  */
 #include "loop.h"
 
-static void on_async(uv_async_t *async) {
-    puff_loop *loop = PUFF_CONTAINER_OF(async, puff_loop, async);
-    puff__loop_enter(loop);
+void puff__post_run(puff_loop *loop) {
+    if (!atomic_load_explicit(&loop->posted, memory_order_relaxed)) return;
     puff_post *stack = atomic_exchange_explicit(&loop->posted, NULL, memory_order_acquire);
     puff_post *jobs = NULL;
     while (stack) {
@@ -21,6 +20,12 @@ static void on_async(uv_async_t *async) {
         jobs->run(jobs);
         jobs = next;
     }
+}
+
+static void on_async(uv_async_t *async) {
+    puff_loop *loop = PUFF_CONTAINER_OF(async, puff_loop, async);
+    puff__loop_enter(loop);
+    puff__post_run(loop);
 }
 
 void puff_loop_post(puff_loop *loop, puff_post *job) {

@@ -54,7 +54,7 @@ struct puff_stream {
     void *data;                 /* borrowed */
     puff__chunk *first, *last;  /* owned */
     in_flight *sending;         /* owned by libuv until its callback; sends a prefix of the list */
-    size_t n_sending;           /* chunks of that prefix */
+    puff__chunk *last_sending;  /* borrowed; the last of that prefix, which must not change */
     size_t n_queued;            /* bytes in the list */
     size_t low, high;
     puff_defer flush;
@@ -115,26 +115,46 @@ static puff__chunk *pop(puff_stream *s) {
     return c;
 }
 
-/* Releases run user code of the host: never while the list is half changed. */
+/* A release runs the host's code, which may write, flush, close or abort: never while the list is half
+ * changed, and not while it still has what was sent, or that would be sent again. */
+static void free_all(puff_loop *loop, puff__chunk *c) {
+    for (puff__chunk *next; c; c = next) {
+        next = c->next;
+        chunk_free(loop, c);
+    }
+}
+
 static void drop_all(puff_stream *s) {
-    puff_loop *loop = loop_of(s);
-    while (s->first) chunk_free(loop, pop(s));
+    puff__chunk *all = s->first;
+    s->first = s->last = NULL;
+    s->n_queued = 0;
+    free_all(loop_of(s), all);
 }
 
 /* n bytes of the front have been sent. */
 static void consume(puff_stream *s, size_t n) {
-    puff_loop *loop = loop_of(s);
-    while (n > 0) {
-        puff__chunk *c = s->first;
-        if (n < c->len) {
-            c->data += n;
-            c->len -= n;
-            s->n_queued -= n;
-            return;
-        }
-        n -= c->len;
-        chunk_free(loop, pop(s));
+    puff__chunk *sent = NULL, **link = &sent;
+    while (n > 0 && n >= s->first->len) {
+        n -= s->first->len;
+        *link = pop(s);
+        link = &(*link)->next;
     }
+    *link = NULL;
+    if (n > 0) {
+        s->first->data += n;
+        s->first->len -= n;
+        s->n_queued -= n;
+    }
+    free_all(loop_of(s), sent);
+}
+
+/* The part in flight has been sent. */
+static void consume_sending(puff_stream *s, const puff__chunk *last) {
+    puff__chunk *sent = s->first, *c;
+    do c = pop(s);
+    while (c != last);
+    c->next = NULL;
+    free_all(loop_of(s), sent);
 }
 
 /* ---- closing ---- */
@@ -200,14 +220,16 @@ static void on_written(uv_write_t *req, int status) {
     puff_stream *s = sending->stream;
     puff_loop *loop = loop_of(s);
     puff__loop_enter(loop);
+    const puff__chunk *last = s->last_sending;
     s->sending = NULL;
+    s->last_sending = NULL;
     puff_free(loop->alloc, sending);
     if (s->state == CLOSED) return; /* on_closed drops the rest */
     if (status < 0) {
         write_failed(s, status);
         return;
     }
-    for (; s->n_sending > 0; s->n_sending--) chunk_free(loop, pop(s));
+    consume_sending(s, last);
     check_drain(s);
     puff_stream_flush(s);
 }
@@ -217,21 +239,26 @@ static int send_later(puff_stream *s, const uv_buf_t *bufs, size_t n) {
     in_flight *sending = puff_malloc(loop_of(s)->alloc, sizeof *sending);
     if (!sending) return UV_ENOMEM;
     sending->stream = s;
+    puff__chunk *last = s->first;
+    for (size_t i = 1; i < n; i++) last = last->next;
     int rc = uv_write(&sending->uv, &s->uv.stream, bufs, (unsigned)n, on_written);
     if (rc) {
         puff_free(loop_of(s)->alloc, sending);
         return rc;
     }
     s->sending = sending;
-    s->n_sending = n;
+    s->last_sending = last;
     return 0;
+}
+
+static bool can_send(const puff_stream *s) {
+    return !s->sending && s->state != CLOSED && !s->broken;
 }
 
 void puff_stream_flush(puff_stream *s) {
     uv_buf_t bufs[MAX_IOV];
     puff_defer_cancel(&s->flush);
-    if (s->sending || s->state == CLOSED || s->broken) return;
-    while (s->first) {
+    while (s->first && can_send(s)) {
         size_t n = gather(s, bufs);
         int sent = uv_try_write(&s->uv.stream, bufs, (unsigned)n);
         if (sent == UV_EAGAIN) {
@@ -243,8 +270,9 @@ void puff_stream_flush(puff_stream *s) {
             write_failed(s, sent);
             return;
         }
-        consume(s, (size_t)sent);
+        consume(s, (size_t)sent); /* a release may have changed everything */
     }
+    if (s->first || !can_send(s)) return;
     all_sent(s);
     check_drain(s);
 }
@@ -263,7 +291,7 @@ static bool can_write(const puff_stream *s) {
 
 int puff_stream_write(puff_stream *s, const void *data, size_t len) {
     if (!can_write(s)) return UV_EPIPE;
-    puff__chunk *tail = s->last && !s->sending ? s->last : NULL; /* what is in flight must not grow */
+    puff__chunk *tail = s->last != s->last_sending ? s->last : NULL; /* what is in flight must not grow */
     size_t fits = tail ? (tail->room < len ? tail->room : len) : 0;
     puff__chunk *more = NULL, **link = &more;
     for (size_t need = len - fits; need > 0; need -= need < CHUNK_CAP ? need : CHUNK_CAP) {
@@ -318,8 +346,8 @@ int puff_stream_write_ref(puff_stream *s, const void *data, size_t len, void (*r
 size_t puff_stream_queued(puff_stream *s) {
     size_t gone = 0; /* what libuv has already given to the kernel of the part in flight */
     if (s->sending) {
-        size_t n = s->n_sending;
-        for (puff__chunk *c = s->first; c && n > 0; c = c->next, n--) gone += c->len;
+        for (puff__chunk *c = s->first; c != s->last_sending; c = c->next) gone += c->len;
+        gone += s->last_sending->len;
         gone -= s->uv.stream.write_queue_size < gone ? s->uv.stream.write_queue_size : gone;
     }
     return s->n_queued - gone;
@@ -357,7 +385,7 @@ static void on_alloc(uv_handle_t *h, size_t hint, uv_buf_t *buf) {
 static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf) {
     puff_stream *s = PUFF_CONTAINER_OF(uv, puff_stream, uv.stream);
     puff__loop_enter(loop_of(s));
-    if (n < 0) s->reading = false;
+    if (n < 0) puff_stream_read_stop(s); /* libuv goes on by itself after UV_ENOBUFS */
     s->cbs->on_read(s, buf->base, n);
 }
 
@@ -389,6 +417,7 @@ static int open_fd(puff_stream *s, puff_loop *loop, int fd) {
 }
 
 static void on_failed_open(uv_handle_t *h) {
+    puff__loop_enter(puff__loop_of(h));
     puff_free(puff__loop_of(h)->alloc, PUFF_CONTAINER_OF(h, puff_stream, uv.handle));
 }
 

@@ -53,7 +53,7 @@ static void on_kernel_timer(uv_timer_t *kt);
 /* Sets the kernel's timer for the first deadline, if that has moved to an earlier time. Leaving a timer
  * that is too early costs one empty wake-up; resetting it at each change would cost more. */
 static void arm(puff_loop *loop) {
-    if (loop->n_timers == 0) return;
+    if (loop->n_timers == 0 || loop->firing_ns) return;
     uint64_t first = loop->heap[0]->deadline_ns;
     if (first >= loop->kernel_deadline_ns) return;
     uint64_t now = puff_loop_update_now(loop);
@@ -75,26 +75,32 @@ static void heap_remove(puff_loop *loop, puff_timer *t) {
         sift_down(loop, i, last);
 }
 
-/* Fires what was due when it began; what callbacks start anew waits for the next turn. */
+/* Fires what was due when it began; what callbacks start anew waits for the next turn. It is behind those
+ * in the heap: start_at() lets no deadline be before firing_ns now, and seq breaks the tie. */
 static void fire_due(puff_loop *loop) {
-    uint64_t now = puff_loop_update_now(loop);
     uint64_t last_seq = loop->timer_seq;
+    loop->firing_ns = puff_loop_update_now(loop);
     while (loop->n_timers > 0) {
         puff_timer *t = loop->heap[0];
-        if (t->deadline_ns > now || t->seq > last_seq) break;
+        if (t->deadline_ns > loop->firing_ns || t->seq > last_seq) break;
         heap_remove(loop, t);
         loop->fired = true;
         t->on_fire(t);
     }
+    loop->firing_ns = 0;
 }
 
+/* What is due already was started by a callback. An older libuv would run a timer that is set to 0 from
+ * here again and again, and nothing else ever: puff__timers_turned() sets it. */
 static void on_kernel_timer(uv_timer_t *kt) {
     puff_loop *loop = PUFF_CONTAINER_OF(kt, puff_loop, kernel_timer);
     puff__loop_enter(loop);
     loop->kernel_deadline_ns = UINT64_MAX;
     fire_due(loop);
-    arm(loop);
+    if (loop->n_timers > 0 && loop->heap[0]->deadline_ns > puff_loop_update_now(loop)) arm(loop);
 }
+
+void puff__timers_turned(puff_loop *loop) { arm(loop); }
 
 void puff_timer_init(puff_timer *t, puff_loop *loop, void (*on_fire)(puff_timer *self)) {
     *t = (puff_timer){.loop = loop, .index = IDLE, .on_fire = on_fire};
@@ -113,7 +119,7 @@ int puff_timer_start_at(puff_timer *t, uint64_t deadline_ns) {
     puff_loop *loop = t->loop;
     if (puff_timer_active(t)) heap_remove(loop, t);
     if (loop->n_timers == loop->heap_cap && grow(loop) != 0) return PUFF_ENOMEM;
-    t->deadline_ns = deadline_ns;
+    t->deadline_ns = deadline_ns < loop->firing_ns ? loop->firing_ns : deadline_ns;
     t->seq = ++loop->timer_seq;
     sift_up(loop, loop->n_timers++, t);
     arm(loop);
