@@ -324,11 +324,32 @@ void puff__conn_wake(puff_http_conn *c) {
     if (!c->running) puff_loop_defer(c->server->loop, &c->job);
 }
 
-/* What this callback has written leaves at its end, not at the turn's: the first peer of a batch
- * does not wait for the last, and the memory of the queue is used again while it is in the cache.
- * */
 static void send_now(puff_http_conn *c) {
     if (c->phase != PUFF__CLOSING && puff_stream_queued(c->stream)) puff_stream_flush(c->stream);
+}
+
+static void send_held(puff_http_server *s) {
+    for (puff_queue *q; (q = puff_queue_pop(&s->held)) != NULL;)
+        send_now(PUFF_CONTAINER_OF(q, puff_http_conn, held));
+}
+
+/* Answers leave at the end of the turn, as the streams do it: sent one by one between apps that take their time,
+ * nearly each would wake a peer that sleeps, at 8 us of kernel time. But the first of a turn does not wait for all
+ * the others: what is ready goes once PUFF__HOLD_NS have passed since the turn began or some were sent. */
+static void send_soon(puff_http_conn *c) {
+    puff_http_server *s = c->server;
+    if (c->phase == PUFF__CLOSING || !puff_stream_queued(c->stream)) return;
+    uint64_t turn = puff_loop_get_stats(s->loop).n_turns, now_ns = puff_now_ns();
+    if (turn != s->held_turn) {
+        while (puff_queue_pop(&s->held)) continue; /* that turn's end has sent them */
+        s->held_turn = turn;
+        s->held_since_ns = puff_loop_now_ns(s->loop); /* an app that is slow itself holds nobody */
+    }
+    puff_queue_remove(&c->held);
+    puff_queue_push(&s->held, &c->held);
+    if (now_ns - s->held_since_ns < PUFF__HOLD_NS) return;
+    send_held(s);
+    s->held_since_ns = now_ns;
 }
 
 static void on_job(puff_defer *d) {
@@ -358,7 +379,7 @@ static void on_read(puff_stream *s, char *buf, ssize_t n) {
     } else {
         c->n_rx += (uint64_t)n;
         run(c);
-        send_now(c);
+        send_soon(c);
     }
 }
 
@@ -385,6 +406,7 @@ static void on_close(puff_stream *s) {
     drop_parser(c);
     puff_h1_input_deinit(&c->in);
     if (c->data && server->host->on_conn_free) server->host->on_conn_free(c, c->data);
+    puff_queue_remove(&c->held);
     puff_queue_remove(&c->node);
     puff_free(server->alloc, c);
     puff__server_conn_closed(server);
@@ -413,6 +435,7 @@ int puff__conn_open(puff_http_server *server, int fd, const struct sockaddr *pee
         return PUFF_ENOMEM;
     }
     c->server = server;
+    puff_queue_init(&c->held);
     set_peer(c, peer, peer_len);
     if (c->peer.any.sa_family != AF_UNIX)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));

@@ -23,7 +23,8 @@ enum {
     PUFF__HIGH_WATER =
         65536, /* unread or unsent bytes of a connection at which its source has to wait */
     PUFF__LOW_WATER = 16384,
-    PUFF__LINGER_MS = 2000 /* for the peer to read our last words before the socket goes */
+    PUFF__HOLD_NS = 150000, /* how long an answer may wait for others of its turn */
+    PUFF__LINGER_MS = 2000  /* for the peer to read our last words before the socket goes */
 };
 
 /* ---- request ------------------------------------------------------------------------------- */
@@ -84,6 +85,7 @@ typedef struct puff__window {
 
 struct puff_http_conn {
     puff_queue node;          /* of the server */
+    puff_queue held;          /* of the server: has answered in this turn, not sent yet */
     puff_http_server *server; /* outlives us */
     puff_stream *stream;      /* NULL once closed */
     void *data;               /* the host's */
@@ -138,6 +140,8 @@ struct puff_http_server {
     puff_http_options opts;
     puff__listening *listening; /* owned */
     puff_queue conns;
+    puff_queue held; /* connections that have answered in turn number held_turn ... */
+    uint64_t held_turn, held_since_ns; /* ... and when that began, or some were sent */
     puff_timer sweep;
     uint64_t sweep_ns;
     puff_defer job; /* stopping */

@@ -270,6 +270,7 @@ int puff_http_server_open(puff_http_server **out, puff_loop *loop, const puff_ht
     s->host = host;
     s->data = data;
     puff_queue_init(&s->conns);
+    puff_queue_init(&s->held);
     puff_timer_init(&s->sweep, loop, on_sweep);
     puff_defer_init(&s->job, on_stop);
     int rc = read_options(&s->opts, opts, err);
