@@ -1,11 +1,13 @@
 /* puff/postgres.h - a pool of shared Postgres connections ("lanes"), each a libpq pipeline.
  *
- * Queries of unrelated callers travel on the same connections: each has a Sync of its own, so each is
- * its own transaction and has its own error. Statements are prepared once per lane and described once
- * per pool; results are binary. What needs a session (BEGIN, COPY, LISTEN, SET) is refused here.
+ * Queries of unrelated callers travel on the same connections: each has a Sync of its own, so each
+ * is its own transaction and has its own error. Statements are prepared once per lane and described
+ * once per pool; results are binary. What needs a session (BEGIN, COPY, LISTEN, SET) is refused
+ * here.
  *
  * Threads: all of it belongs to the loop's thread. Callbacks run from puff_loop_turn() and never
- * before the call that registered them has returned, but for puff_pg_encode_cb, which says otherwise.
+ * before the call that registered them has returned, but for puff_pg_encode_cb, which says
+ * otherwise.
  */
 #ifndef PUFF_POSTGRES_H
 #define PUFF_POSTGRES_H
@@ -92,7 +94,8 @@ typedef struct puff_pg_column {
 } puff_pg_column;
 
 /* What a pool knows of one SQL text, as the server has described it. Read only, but for host. It is
- * shared by all queries with this text and replaced by a new one when DDL has changed its columns. */
+ * shared by all queries with this text and replaced by a new one when DDL has changed its columns.
+ */
 typedef struct puff_pg_statement {
     const char *sql;
     size_t sql_len;
@@ -119,10 +122,10 @@ typedef struct puff_pg_param {
                          PUFF_EARG instead of misread bytes. 0: not checked */
 } puff_pg_param;
 
-/* Where an encode callback puts the parameters of a query; all are NULL when it begins. Index i is from 0;
- * format is 0 for text (a NUL follows, none is in it) and 1 for binary. Every function returns 0,
- * PUFF_ENOMEM, PUFF_ELIMIT (max_param_bytes), or PUFF_EARG for an i that is out of range and for text with
- * a NUL. */
+/* Where an encode callback puts the parameters of a query; all are NULL when it begins. Index i is
+ * from 0; format is 0 for text (a NUL follows, none is in it) and 1 for binary. Every function
+ * returns 0, PUFF_ENOMEM, PUFF_ELIMIT (max_param_bytes), or PUFF_EARG for an i that is out of range
+ * and for text with a NUL. */
 typedef struct puff_pg_params puff_pg_params;
 
 PUFF_API int puff_pg_params_null(puff_pg_params *p, int i);
@@ -173,17 +176,15 @@ PUFF_API double puff_pg_get_float8(const char *p);
 /* A result that was taken (puff_pg_query_take). Any thread. */
 PUFF_API void puff_pg_result_free(puff_pg_result *res);
 
-/* Why a query failed. Strings are NULL where the server said nothing; all are borrowed until on_done
- * returns. err.code is
- *   PUFF_EDB       the server refused it: err.sqlstate, err.msg and the fields below
- *   PUFF_EARG      wrong number or kind of parameters, SQL that needs a session; encode failed
- *   PUFF_ETIMEOUT  query_timeout, or queue_timeout while it waited for a connection
+/* Why a query failed. Strings are NULL where the server said nothing; all are borrowed until
+ * on_done returns. err.code is PUFF_EDB       the server refused it: err.sqlstate, err.msg and the
+ * fields below PUFF_EARG      wrong number or kind of parameters, SQL that needs a session; encode
+ * failed PUFF_ETIMEOUT  query_timeout, or queue_timeout while it waited for a connection
  *   PUFF_ECANCELED puff_pg_query_cancel()
  *   PUFF_ECONNECT, PUFF_EAUTH  no connection could be made (sqlstate where the server gave one)
- *   PUFF_ECLOSED   the connection was lost while it was on its way (maybe_executed), or the pool closes
- *   PUFF_ELIMIT    max_waiting queries wait already
- *   PUFF_EPROTO    the server's answer made no sense
- *   PUFF_ENOMEM */
+ *   PUFF_ECLOSED   the connection was lost while it was on its way (maybe_executed), or the pool
+ * closes PUFF_ELIMIT    max_waiting queries wait already PUFF_EPROTO    the server's answer made no
+ * sense PUFF_ENOMEM */
 typedef struct puff_pg_error {
     puff_err err;
     bool maybe_executed; /* it was written and its fate is not known */
@@ -207,8 +208,8 @@ typedef struct puff_pg_pool_options {
     int statement_cache_size;    /* 256 SQL texts; -1: none is kept */
     uint64_t connect_timeout_ms; /* 10000, also for name resolution and authentication */
     uint64_t queue_timeout_ms;   /* 30000 from submit until it is written */
-    /* None: from submit until the answer. What runs on the server then is cancelled there, if it is at
-     * the head of its lane; a lane that answers neither for 5 s more is given up. */
+    /* None: from submit until the answer. What runs on the server then is cancelled there, if it is
+     * at the head of its lane; a lane that answers neither for 5 s more is given up. */
     uint64_t query_timeout_ms;
     uint64_t idle_timeout_ms; /* 300000: lanes above the minimum are closed after */
     uint64_t backoff_min_ms;  /* 50: between attempts to connect, doubled each time up to */
@@ -218,20 +219,21 @@ typedef struct puff_pg_pool_options {
 
 #define PUFF_PG_NEVER UINT64_MAX /* for a timeout: none */
 
-/* Parses and keeps the options; connects on first use. PUFF_EARG (err says what is wrong with the dsn
- * or an option), PUFF_ENOMEM. */
+/* Parses and keeps the options; connects on first use. PUFF_EARG (err says what is wrong with the
+ * dsn or an option), PUFF_ENOMEM. */
 PUFF_API int puff_pg_pool_new(puff_pg_pool **out, puff_loop *loop, const puff_pg_pool_options *opts,
                               puff_err *err);
 PUFF_API puff_loop *puff_pg_pool_loop(puff_pg_pool *pool);
 
 /* Fails what waits with PUFF_ECLOSED, gives what runs drain_ms to end, fails the rest, closes the
- * connections, then on_close(arg) once: the pool is freed when that returns. Twice is not allowed. A loop
- * must not be freed before. */
+ * connections, then on_close(arg) once: the pool is freed when that returns. Twice is not allowed.
+ * A loop must not be freed before. */
 PUFF_API void puff_pg_pool_close(puff_pg_pool *pool, uint64_t drain_ms, void (*on_close)(void *arg),
                                  void *arg);
 
-/* In a child process after puff_loop_fork(), before anything else: the connections are the parent's, so
- * this process lets go of them without a word to the server. Close the pool then: what waits in it fails. */
+/* In a child process after puff_loop_fork(), before anything else: the connections are the
+ * parent's, so this process lets go of them without a word to the server. Close the pool then: what
+ * waits in it fails. */
 PUFF_API void puff_pg_pool_forked(puff_pg_pool *pool);
 
 typedef struct puff_pg_pool_stats {
@@ -252,18 +254,19 @@ PUFF_API void puff_pg_pool_get_stats(puff_pg_pool *pool, puff_pg_pool_stats *out
 
 typedef struct puff_pg_query puff_pg_query;
 
-/* Encodes the parameters of q for st (q->n_params == st->n_params has been checked). Runs on the loop's
- * thread, at once from puff_pg_submit() when the statement is known and a lane is free, else from a later
- * turn; once as a rule, again when q must be written anew, never when it is cancelled before. Must not
- * call into the pool. Not 0: q fails with PUFF_EARG and nothing is written; the host keeps its own
- * error in q->data. */
+/* Encodes the parameters of q for st (q->n_params == st->n_params has been checked). Runs on the
+ * loop's thread, at once from puff_pg_submit() when the statement is known and a lane is free, else
+ * from a later turn; once as a rule, again when q must be written anew, never when it is cancelled
+ * before. Must not call into the pool. Not 0: q fails with PUFF_EARG and nothing is written; the
+ * host keeps its own error in q->data. */
 typedef int (*puff_pg_encode_cb)(puff_pg_query *q, puff_pg_statement *st, puff_pg_params *params);
 
-/* The answer, once: res or err, the other is NULL. Both are borrowed until return, q->statement too.
- * q may be freed or submitted again in it. */
+/* The answer, once: res or err, the other is NULL. Both are borrowed until return, q->statement
+ * too. q may be freed or submitted again in it. */
 typedef void (*puff_pg_query_cb)(puff_pg_query *q, puff_pg_result *res, const puff_pg_error *err);
 
-/* Your storage: zero it (puff_pg_query_init), set the first part, submit it, keep it until on_done. */
+/* Your storage: zero it (puff_pg_query_init), set the first part, submit it, keep it until on_done.
+ */
 struct puff_pg_query {
     const char
         *sql; /* borrowed until on_done; a NUL follows; one statement, parameters are $1, $2 */

@@ -87,7 +87,7 @@ class Loop(LoopBase, StdlibLoop):
             return
         self._close_clients()
         if not sys.is_finalizing():
-            # asyncio does this after it has closed the self-pipe, to which a signal would be written.
+            # asyncio does this after closing the self-pipe, to which a signal would be written.
             for sig in list(self._signal_handlers):
                 self.remove_signal_handler(sig)
         super().close()

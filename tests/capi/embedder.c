@@ -72,8 +72,8 @@ int main(void) {
     status = puff_listener_open(&listener, loop, &opts, on_accept, loop, &err);
     if (status < 0) die(err.msg, status);
 
-    status = puff_tcp_connect(&connecting, loop, "127.0.0.1", (uint16_t)puff_listener_port(listener),
-                              1000, on_connect, loop);
+    status = puff_tcp_connect(&connecting, loop, "127.0.0.1",
+                              (uint16_t)puff_listener_port(listener), 1000, on_connect, loop);
     if (status < 0) die("puff_tcp_connect", status);
     puff_loop_run(loop);
     puff_loop_free(loop);

@@ -1,4 +1,5 @@
-/* echo_client PORT BYTES CONNECTIONS SECONDS - sends, reads all of it back, sends again; prints round trips.
+/* echo_client PORT BYTES CONNECTIONS SECONDS - sends, reads all of it back, sends again; prints
+ * round trips.
  *
  * One thread, epoll, so that the load costs as little as it can.
  */

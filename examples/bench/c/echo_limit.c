@@ -4,7 +4,9 @@
 
 static char buf[65536];
 
-static void on_alloc(uv_handle_t *h, size_t hint, uv_buf_t *b) { *b = uv_buf_init(buf, sizeof buf); }
+static void on_alloc(uv_handle_t *h, size_t hint, uv_buf_t *b) {
+    *b = uv_buf_init(buf, sizeof buf);
+}
 
 static void on_close(uv_handle_t *h) { free(h); }
 

@@ -46,10 +46,11 @@ int main(int argc, char **argv) {
     struct sockaddr_in addr;
     uv_tcp_t server;
     int body = atoi(argv[2]);
-    answer_len = (size_t)sprintf(answer,
-                                 "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n"
-                                 "content-length: %d\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n",
-                                 body);
+    answer_len =
+        (size_t)sprintf(answer,
+                        "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n"
+                        "content-length: %d\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n",
+                        body);
     memset(answer + answer_len, 'x', (size_t)body);
     answer_len += (size_t)body;
     uv_ip4_addr("127.0.0.1", atoi(argv[1]), &addr);

@@ -1,7 +1,7 @@
 /* postgres_limit DSN select|rows SECONDS - libpq alone: what a client could reach without Python.
  *
- * select: point selects, 64 in flight on one pipeline, a Sync each. rows: 10,000 rows of 2 columns, binary, not
- * converted. Prints operations (selects, rows) and seconds.
+ * select: point selects, 64 in flight on one pipeline, a Sync each. rows: 10,000 rows of 2 columns,
+ * binary, not converted. Prints operations (selects, rows) and seconds.
  */
 #include <libpq-fe.h>
 #include <poll.h>

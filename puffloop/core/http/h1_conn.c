@@ -333,9 +333,10 @@ static void send_held(puff_http_server *s) {
         send_now(PUFF_CONTAINER_OF(q, puff_http_conn, held));
 }
 
-/* Answers leave at the end of the turn, as the streams do it: sent one by one between apps that take their time,
- * nearly each would wake a peer that sleeps, at 8 us of kernel time. But the first of a turn does not wait for all
- * the others: what is ready goes once PUFF__HOLD_NS have passed since the turn began or some were sent. */
+/* Answers leave at the end of the turn, as the streams do it: sent one by one between apps that
+ * take their time, nearly each would wake a peer that sleeps, at 8 us of kernel time. But the first
+ * of a turn does not wait for all the others: what is ready goes once PUFF__HOLD_NS have passed
+ * since the turn began or some were sent. */
 static void send_soon(puff_http_conn *c) {
     puff_http_server *s = c->server;
     if (c->phase == PUFF__CLOSING || !puff_stream_queued(c->stream)) return;

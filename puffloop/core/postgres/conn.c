@@ -1,11 +1,12 @@
 /* conn.c - from a DSN to a connection in pipeline mode, without blocking the loop.
  *
- *   open -> (names: resolve) -> PQconnectStartParams -> PQconnectPoll ... -> pipeline mode -> on_open
+ *   open -> (names: resolve) -> PQconnectStartParams -> PQconnectPoll ... -> pipeline mode ->
+ * on_open
  *
- * Every step of PQconnectPoll may close the socket and open another (the next host, TLS refused), often under
- * the same number. So the poll handle is thrown away before each step and made anew after it: one that is kept
- * would watch a descriptor that the kernel has forgotten. libpq's connect_timeout is not its asynchronous
- * half's business: the timer is ours.
+ * Every step of PQconnectPoll may close the socket and open another (the next host, TLS refused),
+ * often under the same number. So the poll handle is thrown away before each step and made anew
+ * after it: one that is kept would watch a descriptor that the kernel has forgotten. libpq's
+ * connect_timeout is not its asynchronous half's business: the timer is ours.
  */
 #include "conn.h"
 
@@ -44,8 +45,8 @@ static void fail_code(puff__pg_conn *c, int code) {
     fail(c, err);
 }
 
-/* SQLSTATE class 28 is invalid authorization; libpq itself fails when a password is asked for and none
- * was given. */
+/* SQLSTATE class 28 is invalid authorization; libpq itself fails when a password is asked for and
+ * none was given. */
 static void fail_pg(puff__pg_conn *c) {
     puff_err err;
     puff__pg_error_of_conn(&err, PUFF_ECONNECT, PQerrorMessage(c->pg));
@@ -64,7 +65,8 @@ static void on_timeout(puff_timer *t) {
     fail(c, err);
 }
 
-/* Notices go nowhere yet. An error outside of any query is the server's last word before it closes. */
+/* Notices go nowhere yet. An error outside of any query is the server's last word before it closes.
+ */
 static void on_notice(void *arg, const PGresult *res) {
     puff__pg_conn *c = arg;
     const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
@@ -177,8 +179,9 @@ void puff__pg_conn_open(puff__pg_conn *c, puff_loop *loop, const puff__pg_connin
     if (rc) fail_later(c, rc);
 }
 
-/* PQfinish() says Terminate, and a TLS connection its farewell: both would end the parent's session. So a socket
- * that leads nowhere takes the descriptor's place. The poll goes first: the kernel would go on watching the parent's. */
+/* PQfinish() says Terminate, and a TLS connection its farewell: both would end the parent's
+ * session. So a socket that leads nowhere takes the descriptor's place. The poll goes first: the
+ * kernel would go on watching the parent's. */
 void puff__pg_conn_forked(puff__pg_conn *c) {
     int fd = c->pg ? PQsocket(c->pg) : -1;
     if (c->poll) puff_poll_set(c->poll, 0);

@@ -9,8 +9,8 @@ typedef struct puff__pg_conn puff__pg_conn;
 typedef struct puff__pg_conn_cbs {
     /* Once, in a later turn: err NULL is success, and the connection is in pipeline mode. */
     void (*on_open)(puff__pg_conn *c, const puff_err *err);
-    /* While it is open: PUFF_READABLE, PUFF_WRITABLE as asked for. With PUFF_DISCONNECT the socket has failed
-     * and nothing more will be reported: what is still in it can be read now. */
+    /* While it is open: PUFF_READABLE, PUFF_WRITABLE as asked for. With PUFF_DISCONNECT the socket
+     * has failed and nothing more will be reported: what is still in it can be read now. */
     void (*on_ready)(puff__pg_conn *c, int events);
 } puff__pg_conn_cbs;
 
@@ -29,7 +29,8 @@ struct puff__pg_conn {
     bool open;
 };
 
-/* Begins; on_open says how it ended. The storage must stay until on_open(err) or puff__pg_conn_close(). */
+/* Begins; on_open says how it ended. The storage must stay until on_open(err) or
+ * puff__pg_conn_close(). */
 void puff__pg_conn_open(puff__pg_conn *c, puff_loop *loop, const puff__pg_conninfo *info,
                         uint64_t timeout_ms, const puff__pg_conn_cbs *cbs);
 /* At once, in any state; no callback comes after. Twice is allowed. */
@@ -39,8 +40,8 @@ int puff__pg_conn_watch(puff__pg_conn *c, int events);
 /* In a child process: what libpq will say at the end goes nowhere. */
 void puff__pg_conn_forked(puff__pg_conn *c);
 
-/* Sends a CancelRequest from the work pool; done(arg) once, in a later turn, whether it worked or not.
- * PUFF_ENOMEM, UV_E*: done does not run. */
+/* Sends a CancelRequest from the work pool; done(arg) once, in a later turn, whether it worked or
+ * not. PUFF_ENOMEM, UV_E*: done does not run. */
 typedef struct puff__pg_cancel puff__pg_cancel;
 int puff__pg_conn_cancel(puff__pg_cancel **out, puff__pg_conn *c, void (*done)(void *arg),
                          void *arg);

@@ -1,7 +1,7 @@
 /* conninfo.c - a DSN for libpq, with our defaults around it.
  *
- * libpq takes the last of several values for a keyword, so the order is: our defaults, what the DSN says, the
- * resolved hosts, and what we depend on.
+ * libpq takes the last of several values for a keyword, so the order is: our defaults, what the DSN
+ * says, the resolved hosts, and what we depend on.
  */
 #include "conninfo.h"
 

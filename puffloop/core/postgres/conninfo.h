@@ -22,10 +22,12 @@ typedef struct puff__pg_hosts {
 
 void puff__pg_hosts_deinit(puff__pg_hosts *h, const puff_alloc *alloc);
 
-/* PQconnectStartParams with our defaults, what the DSN says, and the resolved hosts. NULL: no memory. */
+/* PQconnectStartParams with our defaults, what the DSN says, and the resolved hosts. NULL: no
+ * memory. */
 PGconn *puff__pg_conninfo_start(const puff__pg_conninfo *ci, const puff__pg_hosts *hosts);
 
-/* Looks the host names up without blocking. cb once, in a later turn: hosts are the callee's then. */
+/* Looks the host names up without blocking. cb once, in a later turn: hosts are the callee's then.
+ */
 typedef struct puff__pg_resolve puff__pg_resolve;
 typedef void (*puff__pg_resolve_cb)(void *arg, const puff__pg_hosts *hosts, const puff_err *err);
 

@@ -1,8 +1,10 @@
-/* params.c - parameters as libpq wants them: three arrays, and bytes that live until it has copied them.
+/* params.c - parameters as libpq wants them: three arrays, and bytes that live until it has copied
+ * them.
  *
- * A pool has one puff_pg_params: a query is encoded right before it is written, and writing copies it into
- * libpq's output buffer. So the arena is emptied for each query, and large values are borrowed, not copied.
- * libpq takes the length of text parameters by strlen(): a NUL inside one would cut it, and is refused.
+ * A pool has one puff_pg_params: a query is encoded right before it is written, and writing copies
+ * it into libpq's output buffer. So the arena is emptied for each query, and large values are
+ * borrowed, not copied. libpq takes the length of text parameters by strlen(): a NUL inside one
+ * would cut it, and is refused.
  */
 #include "params.h"
 

@@ -1,13 +1,15 @@
-/* pipeline.c - queries written one after another on one connection, answers matched in the same order.
+/* pipeline.c - queries written one after another on one connection, answers matched in the same
+ * order.
  *
  *   slots   head                              tail
  *           [Q] [Q] [D] [Q, nobody waits] [Q]        one Sync each
  *   wire <- Bind Execute Sync | Prepare Describe Sync | ...
  *   libpq   result NULL SYNC    result NULL result NULL SYNC
  *
- * A slot has n_commands; libpq gives each a result (or an error, or "aborted" behind an error) and a NULL, and
- * then one PGRES_PIPELINE_SYNC. Any other order means that we no longer know whose answer is whose: then the
- * connection dies. Reading goes on while writing is blocked, or both sides could wait for each other.
+ * A slot has n_commands; libpq gives each a result (or an error, or "aborted" behind an error) and
+ * a NULL, and then one PGRES_PIPELINE_SYNC. Any other order means that we no longer know whose
+ * answer is whose: then the connection dies. Reading goes on while writing is blocked, or both
+ * sides could wait for each other.
  */
 #include "pipeline.h"
 
@@ -17,8 +19,8 @@
 
 #include "puff_config.h"
 
-/* A server that answers neither a query nor the request to cancel it, for so long, is given up: the network has
- * eaten it, or it is in code that cannot be interrupted. */
+/* A server that answers neither a query nor the request to cancel it, for so long, is given up: the
+ * network has eaten it, or it is in code that cannot be interrupted. */
 enum { CANCEL_GRACE_MS = 5000 };
 
 static void on_grace_over(puff_timer *t);
@@ -80,8 +82,8 @@ static int push_slot(puff__pg_lane *lane, const puff__pg_slot *slot) {
     return 0;
 }
 
-/* A command was refused by libpq. When commands before it are on their way the connection is given up: that
- * costs the others on it their answers, but libpq refuses only when it has no memory. */
+/* A command was refused by libpq. When commands before it are on their way the connection is given
+ * up: that costs the others on it their answers, but libpq refuses only when it has no memory. */
 static int give_up(puff__pg_lane *lane, const puff__pg_slot *slot) {
     if (slot->n_commands == 0 && PQstatus(lane->conn.pg) == CONNECTION_OK) return PUFF_ENOMEM;
     lane->broken = true;
@@ -229,8 +231,9 @@ static void keep(puff__pg_lane *lane, puff__pg_slot *slot, PGresult *res, bool f
     lane->result = res;
 }
 
-/* The status byte counts, but while others are on their way behind it libpq only says "active": the tag of what
- * opens a transaction is the sign then. From there on all that was answered is going to be undone. */
+/* The status byte counts, but while others are on their way behind it libpq only says "active": the
+ * tag of what opens a transaction is the sign then. From there on all that was answered is going to
+ * be undone. */
 static bool leaves_transaction(puff__pg_lane *lane, const PGresult *res) {
     PGTransactionStatusType status = PQtransactionStatus(lane->conn.pg);
     if (status == PQTRANS_INTRANS || status == PQTRANS_INERROR) return true;
@@ -277,7 +280,8 @@ static void on_result(puff__pg_lane *lane, PGresult *res) {
     }
 }
 
-/* PQisBusy() parses what has come, also when nothing is expected: notices, the server's farewell. */
+/* PQisBusy() parses what has come, also when nothing is expected: notices, the server's farewell.
+ */
 static void read_once(puff__pg_lane *lane) {
     PGconn *pg = lane->conn.pg;
     bool lost = !PQconsumeInput(pg);
@@ -291,14 +295,16 @@ static bool has_input(puff__pg_lane *lane) {
     return recv(PQsocket(lane->conn.pg), &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-/* libuv stops a poll at the first sign of an error, with the server's last words still to be read. */
+/* libuv stops a poll at the first sign of an error, with the server's last words still to be read.
+ */
 static void read_rest(puff__pg_lane *lane) {
     while (!lane->broken && has_input(lane)) read_once(lane);
     lane->broken = true;
 }
 
-/* With TLS a record that libpq had no room for stays in OpenSSL, where poll() does not see it. A record is 16 KiB
- * at most and libpq makes room for 8 KiB at least: a second read takes the rest. */
+/* With TLS a record that libpq had no room for stays in OpenSSL, where poll() does not see it. A
+ * record is 16 KiB at most and libpq makes room for 8 KiB at least: a second read takes the rest.
+ */
 void puff__pg_lane_on_ready(puff__pg_conn *c, int events) {
     puff__pg_lane *lane = PUFF_CONTAINER_OF(c, puff__pg_lane, conn);
     lane->read_ns = puff_now_ns();

@@ -12,8 +12,8 @@ typedef enum puff__pg_slot_kind {
     PUFF__PG_CLOSE, /* of statements that nobody uses */
 } puff__pg_slot_kind;
 
-/* What one Sync ends: one place in the order of answers. It is never taken out early: when nobody waits any
- * more, q is NULL and the answer is dropped. */
+/* What one Sync ends: one place in the order of answers. It is never taken out early: when nobody
+ * waits any more, q is NULL and the answer is dropped. */
 typedef struct puff__pg_slot {
     struct puff__pg_lane *lane; /* borrowed; we are in it */
     puff_pg_query *q;           /* borrowed; NULL: nobody waits */
@@ -72,8 +72,9 @@ static inline puff__pg_slot *puff__pg_lane_head(puff__pg_lane *lane) {
 /* The first slot, taken out. */
 puff__pg_slot puff__pg_lane_pop(puff__pg_lane *lane);
 
-/* Writing, into libpq's buffer (libpq before 17 sends it at once). 0; PUFF_ENOMEM: nothing will run and the
- * lane stands; PUFF_ECLOSED: nothing will run and the lane is broken. On 0 st is used by the slot. */
+/* Writing, into libpq's buffer (libpq before 17 sends it at once). 0; PUFF_ENOMEM: nothing will run
+ * and the lane stands; PUFF_ECLOSED: nothing will run and the lane is broken. On 0 st is used by
+ * the slot. */
 int puff__pg_lane_describe(puff__pg_lane *lane, puff__pg_stmt *st);
 int puff__pg_lane_query(puff__pg_lane *lane, puff_pg_query *q, puff__pg_stmt *st,
                         const puff_pg_params *params);

@@ -1,10 +1,11 @@
 /* pool.c - lanes: which one a query takes, when one is opened, what happens when one is lost.
  *
- * An idle lane first; else the one with the least expected work, as long as that is short: nobody is put behind
- * a statement that takes milliseconds, and such a statement is put behind nobody. Else queries wait, first come
- * first served, and a lane is opened if there may be one more. One lane connects at a time: when a server is
- * down, one attempt finds out, and its error is what all who wait are told; the next attempt comes after a
- * back-off that doubles. With another lane up, they go on waiting for that one.
+ * An idle lane first; else the one with the least expected work, as long as that is short: nobody
+ * is put behind a statement that takes milliseconds, and such a statement is put behind nobody.
+ * Else queries wait, first come first served, and a lane is opened if there may be one more. One
+ * lane connects at a time: when a server is down, one attempt finds out, and its error is what all
+ * who wait are told; the next attempt comes after a back-off that doubles. With another lane up,
+ * they go on waiting for that one.
  */
 #include "pool.h"
 
@@ -39,7 +40,8 @@ static bool is_usable(const puff_pg_pool *pool, const puff__pg_lane *lane) {
            lane->n < (unsigned)pool->opts.max_depth;
 }
 
-/* What is ahead of a new query on this lane: what was expected, and by how much the head is late already. */
+/* What is ahead of a new query on this lane: what was expected, and by how much the head is late
+ * already. */
 static uint64_t work_ahead_ns(puff__pg_lane *lane, uint64_t now_ns) {
     uint64_t running_ns = puff__pg_lane_running_ns(lane, now_ns);
     uint64_t expected_ns = puff__pg_lane_head(lane)->est_ns;
@@ -194,8 +196,8 @@ static puff_err why_broken(puff__pg_lane *lane) {
     return why;
 }
 
-/* A connection that is lost before it has answered anything counts as one that could not be made: something
- * in front of the server accepts and closes, and must not be asked in a tight circle. */
+/* A connection that is lost before it has answered anything counts as one that could not be made:
+ * something in front of the server accepts and closes, and must not be asked in a tight circle. */
 void puff__pg_on_broken(puff__pg_lane *lane) {
     puff_pg_pool *pool = lane->pool;
     puff_err why = why_broken(lane);

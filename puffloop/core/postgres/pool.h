@@ -61,7 +61,8 @@ void puff__pg_pool_try_close(puff_pg_pool *pool);
 
 /* ---- query.c: queries ---- */
 void puff__pg_queries_init(puff_pg_pool *pool);
-/* Tries to write q, or parks it with its statement, or fails it. False: there is no lane for it now. */
+/* Tries to write q, or parks it with its statement, or fails it. False: there is no lane for it
+ * now. */
 bool puff__pg_query_place(puff_pg_pool *pool, puff_pg_query *q);
 /* Fails everything that waits for a lane. */
 void puff__pg_queries_fail_waiting(puff_pg_pool *pool, const puff_err *err);

@@ -4,8 +4,10 @@
  *                    |   ^  \        |
  *                    |   |   PARKED  |    while its statement is being described
  *                    |   '-----'     |
- *                    |   ^---retry---'    the server refused before it ran it, or another's cancel hit it
- *                    '----> DONE <---'    cancelled, lost, refused: on_done runs at the end of the turn
+ *                    |   ^---retry---'    the server refused before it ran it, or another's cancel
+ * hit it
+ *                    '----> DONE <---'    cancelled, lost, refused: on_done runs at the end of the
+ * turn
  *
  * A query that is cancelled or late leaves its slot behind: the order of answers never changes.
  */
@@ -58,7 +60,8 @@ static void complete_err(puff_pg_query *q, const puff_err *err) {
     complete(q, NULL, &e);
 }
 
-/* on_done at the end of this turn. Without memory for the text, the code says what there is to say. */
+/* on_done at the end of this turn. Without memory for the text, the code says what there is to say.
+ */
 static void finish_later(puff_pg_query *q, int code, const puff_err *err) {
     puff_pg_pool *pool = q->pool;
     q->state = DONE;
@@ -82,8 +85,8 @@ static void deliver_one(puff_pg_query *q) {
     complete_err(q, &err);
 }
 
-/* A turn flushes deferred jobs before it sleeps, when its caller has already said that it may: what waits for
- * one of these queries must not sleep on, hence the wake-up. */
+/* A turn flushes deferred jobs before it sleeps, when its caller has already said that it may: what
+ * waits for one of these queries must not sleep on, hence the wake-up. */
 static void on_deliver(puff_defer *d) {
     puff_pg_pool *pool = PUFF_CONTAINER_OF(d, puff_pg_pool, deliver);
     puff_queue *node;
@@ -381,7 +384,8 @@ void puff_pg_query_cancel(puff_pg_query *q) {
     finish_later(q, PUFF_ECANCELED, NULL);
 }
 
-/* A CancelRequest names the connection, not the query: it is only sent when ours is the one that runs. */
+/* A CancelRequest names the connection, not the query: it is only sent when ours is the one that
+ * runs. */
 static void cancel_on_server(puff_pg_query *q) {
     puff__pg_lane *lane = q->slot->lane;
     if (q->slot != puff__pg_lane_head(lane) || lane->broken) return;
@@ -414,8 +418,8 @@ static bool hit_by_cancel(const puff__pg_lane *lane, const PGresult *res) {
     return strcmp(puff__pg_sqlstate(res), "57014") == 0 && lane->n_ended <= lane->cancel_reaches;
 }
 
-/* The server has refused it for what we know of the statement, not for what it is: then it is written anew.
- * It was a transaction of its own, and that was rolled back. */
+/* The server has refused it for what we know of the statement, not for what it is: then it is
+ * written anew. It was a transaction of its own, and that was rolled back. */
 static bool is_stale(puff__pg_lane *lane, const puff__pg_slot *slot, const PGresult *res) {
     puff__pg_stmt *st = slot->st;
     const char *state = puff__pg_sqlstate(res);
@@ -467,7 +471,8 @@ static void answer_error(puff__pg_lane *lane, puff__pg_slot *slot, PGresult *res
     }
 }
 
-/* The first answer after a Prepare shows whether the description, made on another lane, is still true. */
+/* The first answer after a Prepare shows whether the description, made on another lane, is still
+ * true. */
 static bool verify(puff__pg_lane *lane, puff__pg_slot *slot, const PGresult *res) {
     puff__pg_stmt *st = slot->st;
     if (st->verified & lane->bit) return true;
@@ -499,7 +504,8 @@ static void answer_ok(puff__pg_lane *lane, puff__pg_slot *slot, PGresult *res) {
     }
 }
 
-/* Whoever opened it: everything that ran on this lane since is undone when the connection closes. */
+/* Whoever opened it: everything that ran on this lane since is undone when the connection closes.
+ */
 static void answer_tainted(puff__pg_lane *lane, puff__pg_slot *slot, PGresult *res) {
     puff_pg_error err = {.maybe_executed = false};
     lane->state = PUFF__PG_LANE_DRAINING;

@@ -1,12 +1,15 @@
 /* resolve.c - looks up the host names of a DSN on the work pool, because libpq's own lookup blocks.
  *
- * libpq walks through three lists in step: host (for TLS and .pgpass), hostaddr (where to connect) and port.
- * A name with two addresses becomes two entries; sockets in the file system and numeric hosts stay as they are:
+ * libpq walks through three lists in step: host (for TLS and .pgpass), hostaddr (where to connect)
+ * and port. A name with two addresses becomes two entries; sockets in the file system and numeric
+ * hosts stay as they are:
  *
- *   host=db,/run/pg port=5432   ->   host=db,db,/run/pg  hostaddr=10.0.0.1,10.0.0.2,  port=5432,5432,5432
+ *   host=db,/run/pg port=5432   ->   host=db,db,/run/pg  hostaddr=10.0.0.1,10.0.0.2,
+ * port=5432,5432,5432
  *
- * Names are resolved one after the other. One that cannot be is left out while another one can. Not covered:
- * hosts out of a service file (service=...), which libpq looks up itself, blocking for that long.
+ * Names are resolved one after the other. One that cannot be is left out while another one can. Not
+ * covered: hosts out of a service file (service=...), which libpq looks up itself, blocking for
+ * that long.
  */
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -179,8 +182,8 @@ static void resolve_next(puff__pg_resolve *r) {
     finish(r);
 }
 
-/* The first name is looked up here, so that finish() never runs before this has returned. There is one:
- * puff__pg_conninfo_has_names() has said so. */
+/* The first name is looked up here, so that finish() never runs before this has returned. There is
+ * one: puff__pg_conninfo_has_names() has said so. */
 static int start_first(puff__pg_resolve *r) {
     for (take_next(r); !is_name(r->name); take_next(r)) add(r, "");
     return look_up(r);

@@ -70,7 +70,8 @@ static void copy_sqlstate(puff_err *err, const char *state) {
     err->sqlstate[len] = '\0';
 }
 
-/* A result that libpq made itself (out of memory, lost synchronization) has no fields, only a text. */
+/* A result that libpq made itself (out of memory, lost synchronization) has no fields, only a text.
+ */
 void puff__pg_error_of_result(puff_pg_error *out, const PGresult *res) {
     *out = (puff_pg_error){
         .severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED),

@@ -1,9 +1,10 @@
 /* sql.c - finds statements that need a session of their own, by their first word.
  *
  * On a shared lane BEGIN would put the queries of others, which are on their way already, into its
- * transaction, and its end would undo what they were told is done; COPY breaks libpq's pipeline; LISTEN and
- * SET change a connection of which the caller will get another one next time. So they are refused before
- * anything is sent. The server's status byte is still checked after every answer (pipeline.c).
+ * transaction, and its end would undo what they were told is done; COPY breaks libpq's pipeline;
+ * LISTEN and SET change a connection of which the caller will get another one next time. So they
+ * are refused before anything is sent. The server's status byte is still checked after every answer
+ * (pipeline.c).
  */
 #include "sql.h"
 
@@ -31,7 +32,8 @@ static const char *skip_block(const char *p, const char *end) {
     return p;
 }
 
-/* An empty statement before the first is dropped by the server's grammar: so are semicolons here. */
+/* An empty statement before the first is dropped by the server's grammar: so are semicolons here.
+ */
 static const char *skip_blank(const char *p, const char *end) {
     while (p < end) {
         if (isspace((unsigned char)*p) || *p == ';')

@@ -1,9 +1,10 @@
-/* statement.c - the pool's statements: found by SQL text, described once, prepared once on each lane.
+/* statement.c - the pool's statements: found by SQL text, described once, prepared once on each
+ * lane.
  *
- * A statement is shared by all lanes: the first use on the pool pays for Parse and Describe, any other lane
- * sends Parse (with the known parameter types, so that what was encoded for them is read as them) and Bind in
- * one flight. When DDL changes a statement it is replaced by a new one under a new name; queries on their way
- * keep the old one.
+ * A statement is shared by all lanes: the first use on the pool pays for Parse and Describe, any
+ * other lane sends Parse (with the known parameter types, so that what was encoded for them is read
+ * as them) and Bind in one flight. When DDL changes a statement it is replaced by a new one under a
+ * new name; queries on their way keep the old one.
  *
  *   buckets[hash] -> st -> st            lookup; only cached ones
  *   lru: st <-> st <-> st                the one used last is last; the first makes room
@@ -17,8 +18,8 @@
 
 /* Longer texts are prepared for one use: 256 of them must not be 256 megabytes. */
 enum { MAX_CACHED_SQL = 64 * 1024 };
-/* Until it has run: five of them fit on a lane (pool.c, SLOW_NS), and if they turn out to be slow no more than
- * these wait for each other. */
+/* Until it has run: five of them fit on a lane (pool.c, SLOW_NS), and if they turn out to be slow
+ * no more than these wait for each other. */
 enum { UNKNOWN_COST_NS = 1000 * 1000 };
 
 /* FNV-1a over words: a text is hashed at every query. */
@@ -109,8 +110,8 @@ void puff__pg_stmt_name(const puff__pg_stmts *c, uint64_t id, char name[PUFF__PG
     snprintf(name, PUFF__PG_NAME_CAP, "puff_%08" PRIx32 "_%" PRIx64, c->token, id);
 }
 
-/* An average that forgets: the last execution counts an eighth. The first too: it was planned and its pages
- * were read, and one hiccup must not make a statement a slow one. */
+/* An average that forgets: the last execution counts an eighth. The first too: it was planned and
+ * its pages were read, and one hiccup must not make a statement a slow one. */
 void puff__pg_stmt_took(puff__pg_stmt *st, uint64_t ns) {
     uint64_t was = puff__pg_stmt_est_ns(st);
     st->ewma_ns = was - was / 8 + ns / 8;

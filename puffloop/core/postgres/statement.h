@@ -46,7 +46,8 @@ int puff__pg_stmts_init(puff__pg_stmts *c, const puff_alloc *alloc, int max_cach
                         void (*on_unused)(puff__pg_stmts *cache, puff__pg_stmt *st));
 void puff__pg_stmts_deinit(puff__pg_stmts *c);
 
-/* The statement with this text, used once more for the caller; made when there is none. NULL: no memory. */
+/* The statement with this text, used once more for the caller; made when there is none. NULL: no
+ * memory. */
 puff__pg_stmt *puff__pg_stmts_get(puff__pg_stmts *c, puff_str sql);
 /* The next query with this text makes a new one. */
 void puff__pg_stmts_forget(puff__pg_stmt *st);
@@ -62,7 +63,8 @@ void puff__pg_stmt_took(puff__pg_stmt *st, uint64_t ns);
 /* Takes parameters and columns from what PQsendDescribePrepared brought. PUFF_ENOMEM. */
 int puff__pg_stmt_describe(puff__pg_stmt *st, const PGresult *res);
 bool puff__pg_stmt_matches(const puff__pg_stmt *st, const PGresult *res);
-/* st with the columns of res, in its place in the cache, used once for the caller. NULL: no memory. */
+/* st with the columns of res, in its place in the cache, used once for the caller. NULL: no memory.
+ */
 puff__pg_stmt *puff__pg_stmt_renew(puff__pg_stmt *st, const PGresult *res);
 /* The connection of this lane is gone, and with it what was prepared there. */
 void puff__pg_stmts_lane_gone(puff__pg_stmts *c, uint64_t lane_bit);

@@ -1,7 +1,8 @@
 /* types.c - the types that every server has, under the same OID: what their bytes are.
  *
- * From pg_type of PostgreSQL 15 and 18, which agree. Ordered by OID: it is searched by halves. A type
- * that is not here is a user's (enum, composite, extension), whose OID differs from server to server.
+ * From pg_type of PostgreSQL 15 and 18, which agree. Ordered by OID: it is searched by halves. A
+ * type that is not here is a user's (enum, composite, extension), whose OID differs from server to
+ * server.
  */
 #include <string.h>
 

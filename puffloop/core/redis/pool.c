@@ -2,7 +2,8 @@
  *
  *   submit -+- shared ---- room on a connection? -- yes --> encoded into it
  *           |                       no --> waiting ----------> when one is READY or has answered
- *           +- blocking -------------> waiting_blocking ------> an idle connection of its own or a new
+ *           +- blocking -------------> waiting_blocking ------> an idle connection of its own or a
+ * new
  *           +- session --> refused
  *
  * Connections are made when commands wait for them, never on stock: a server that refuses is asked

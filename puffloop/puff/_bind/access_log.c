@@ -1,7 +1,7 @@
 /* access_log.c - see access_log.h.
  *
- * What the log's reader does not take stays in the buffer; when that is full, lines are dropped: a slow
- * reader must never hold up requests for longer than one write.
+ * What the log's reader does not take stays in the buffer; when that is full, lines are dropped: a
+ * slow reader must never hold up requests for longer than one write.
  */
 #include "access_log.h"
 

@@ -2,7 +2,8 @@
  *
  *   203.0.113.9:54321 [2026-11-24T08:15:00Z] "GET /a?b HTTP/1.1" 200 1024 0.31ms
  *
- * The bytes are those of the response's body. A response that was cut short has a "-" after its size.
+ * The bytes are those of the response's body. A response that was cut short has a "-" after its
+ * size.
  */
 #ifndef PUFF_BIND_ACCESS_LOG_H
 #define PUFF_BIND_ACCESS_LOG_H

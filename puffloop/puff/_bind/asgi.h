@@ -46,7 +46,8 @@ typedef void (*puff_asgi_interrupt)(PyObject *loop, PyObject *exc);
 
 /* Readies types and constants; 0 or -1. Once, at import. */
 int puff_asgi_init(puff_asgi_interrupt interrupt);
-/* All arguments are borrowed. log_fd: where the access log goes, -1: nowhere. NULL with an exception. */
+/* All arguments are borrowed. log_fd: where the access log goes, -1: nowhere. NULL with an
+ * exception. */
 puff_asgi *puff_asgi_new(PyObject *loop, PyObject *app, PyObject *state, PyObject *root_path,
                          PyObject *on_error, int log_fd);
 /* After the server has stopped. Requests that still run go on without it. */

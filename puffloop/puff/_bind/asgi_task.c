@@ -1,29 +1,29 @@
 /* asgi_task.c - see asgi_task.h.
  *
  * The app runs in a real asyncio.Task from its first instruction, so that current_task(), timeouts,
- * task groups, cancellation and contextvars are what they are anywhere. Making a Task costs more than
- * the rest of a request, so the Task of a request whose app never waits serves the next one too; no
- * request can tell.
+ * task groups, cancellation and contextvars are what they are anywhere. Making a Task costs more
+ * than the rest of a request, so the Task of a request whose app never waits serves the next one
+ * too; no request can tell.
  *
  *                    step()             send(None)               app(scope, receive, send)
  *   on_request ----> Task T ----------> driver D --------------> the app's awaitable
  *                      ^                  |
- *                      |                  +- app waits:  its Future goes to T. T is a Task as any, and
- *                      |                  |              ends with the app, in a later turn
- *                      |                  +- app ended:  T is as new?   no: D returns, T is done
+ *                      |                  +- app waits:  its Future goes to T. T is a Task as any,
+ * and |                  |              ends with the app, in a later turn |                  +-
+ * app ended:  T is as new?   no: D returns, T is done
  *                      +-- yield None ----+                            yes: D yields None
  *
- * - A Task runs when the loop calls the step that Task gave to loop.call_soon(). While loop->capturing
- *   is set, call_soon() hands us the callable instead of scheduling it: when T is made, and again when
- *   D yields None, upon which T asks for its next step and is where it was.
+ * - A Task runs when the loop calls the step that Task gave to loop.call_soon(). While
+ * loop->capturing is set, call_soon() hands us the callable instead of scheduling it: when T is
+ * made, and again when D yields None, upon which T asks for its next step and is where it was.
  * - As new means: no byte of the Task object differs from what it was at the start of the step, its
  *   reference count included. Whoever keeps T, names it, cancels it, adds a callback or a weak
  *   reference changes one; then T ends as any Task does.
  * - Contextvars: T's context is a copy of the server's. What the app set in it is undone by putting
  *   the old variables back (context_vars.h), unless somebody keeps the context itself.
  * - T is registered (asyncio.all_tasks()) when the app waits for the first time; an idle T is not.
- * - While a capture is awaited the cyclic collector is off: a destructor that calls call_soon() must
- *   not be captured.
+ * - While a capture is awaited the cyclic collector is off: a destructor that calls call_soon()
+ * must not be captured.
  */
 #include "asgi_task.h"
 
@@ -96,8 +96,8 @@ static int take_image(puff_driver *d) {
     return 0;
 }
 
-/* Makes the context new, if that can be done, then looks. Putting variables back may run destructors,
- * so it comes first. */
+/* Makes the context new, if that can be done, then looks. Putting variables back may run
+ * destructors, so it comes first. */
 static bool is_as_new(puff_driver *d) {
     if (puff_context_vars(d->context) != d->vars) {
         if (Py_REFCNT(d->context) != d->context_refs) return false;
@@ -199,8 +199,8 @@ static void end_exchange(puff_driver *d, PyObject *exc) {
         puff_exchange_app_ended(d->exchange, d->asgi, exc);
 }
 
-/* Ordinary exceptions end here, in the log; the three that mean something to a Task go on to it, and so
- * do those of a request that has outlived its server. */
+/* Ordinary exceptions end here, in the log; the three that mean something to a Task go on to it,
+ * and so do those of a request that has outlived its server. */
 static PySendResult app_raised(puff_driver *d, PyObject **result) {
     PyObject *exc = puff_take_exception();
     bool goes_on = !d->asgi || is_for_the_task(exc);
@@ -290,8 +290,8 @@ static PyObject *driver_close(PyObject *self, PyObject *ignored) {
     return PyObject_CallMethod(coro, "close", NULL);
 }
 
-/* cr_frame, cr_await, cr_code, __qualname__ and kin: what the app's own coroutine says. Task.get_stack(),
- * repr() of a Task and anyio look at them. */
+/* cr_frame, cr_await, cr_code, __qualname__ and kin: what the app's own coroutine says.
+ * Task.get_stack(), repr() of a Task and anyio look at them. */
 static PyObject *driver_getattro(PyObject *self, PyObject *name) {
     PyObject *value = PyObject_GenericGetAttr(self, name);
     PyObject *coro = ((puff_driver *)self)->coro;
@@ -300,8 +300,8 @@ static PyObject *driver_getattro(PyObject *self, PyObject *name) {
     return PyObject_GetAttr(coro, name);
 }
 
-/* The reference of asgi->running is not shown: it keeps a request alive that waits for nothing but its
- * client, and that nobody else refers to. */
+/* The reference of asgi->running is not shown: it keeps a request alive that waits for nothing but
+ * its client, and that nobody else refers to. */
 static int driver_traverse(PyObject *self, visitproc visit, void *arg) {
     puff_driver *d = (puff_driver *)self;
     Py_VISIT(d->vars);
@@ -346,7 +346,8 @@ static int pick_context(PyObject *o, void *arg) {
     return 0;
 }
 
-/* The context that a Task runs its steps in, borrowed: it is among what the collector sees of it. */
+/* The context that a Task runs its steps in, borrowed: it is among what the collector sees of it.
+ */
 static PyObject *context_of(PyObject *task) {
     PyObject *context = NULL;
     Py_TYPE(task)->tp_traverse(task, pick_context, &context);
@@ -448,7 +449,8 @@ int puff_asgi_task_run(puff_asgi *asgi, puff_exchange *exchange) {
     return rc;
 }
 
-/* It cannot be stepped to its end from here: the caller may be in a Task itself, or the loop closed. */
+/* It cannot be stepped to its end from here: the caller may be in a Task itself, or the loop
+ * closed. */
 void puff_asgi_task_end_idle(puff_asgi *asgi) {
     if (!asgi->idle_step) return;
     if (PyObject_SetAttrString(asgi->idle->task, "_log_destroy_pending", Py_False) < 0)

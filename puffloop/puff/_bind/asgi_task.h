@@ -6,7 +6,8 @@
 
 int puff_asgi_task_init(void);
 /* Calls the app and drives it up to its first suspension. -1 with an exception: no Task could be
- * made, nothing was called; or SystemExit or KeyboardInterrupt came out of the app, for the loop. */
+ * made, nothing was called; or SystemExit or KeyboardInterrupt came out of the app, for the loop.
+ */
 int puff_asgi_task_run(puff_asgi *asgi, puff_exchange *exchange);
 /* Drops the Task that is kept for the next request, if there is one, without a word. */
 void puff_asgi_task_end_idle(puff_asgi *asgi);

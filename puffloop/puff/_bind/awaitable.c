@@ -4,8 +4,8 @@
  *                    ^    +--> parked on a Future         nothing yet: yields it to the Task
  *                    +------------+  the Future is set by puff_wait_wake(), or cancelled
  *
- * A wait takes nothing from the request before it is awaited, so one that is thrown away or cancelled
- * loses no bytes.
+ * A wait takes nothing from the request before it is awaited, so one that is thrown away or
+ * cancelled loses no bytes.
  */
 #include "exchange.h"
 #include "freelist.h"

@@ -34,9 +34,10 @@ static inline void puff_raise_exception(PyObject *exc) {
 #endif
 }
 
-/* The slots of asyncio.Handle and asyncio.TimerHandle as type.__new__ lays them out: by name. The list of
- * weak references follows as a slot up to 3.11 and lies before the object from 3.12 on. handle.c compares
- * this with the types' descriptors at import: another layout is an ImportError and not a crash. */
+/* The slots of asyncio.Handle and asyncio.TimerHandle as type.__new__ lays them out: by name. The
+ * list of weak references follows as a slot up to 3.11 and lies before the object from 3.12 on.
+ * handle.c compares this with the types' descriptors at import: another layout is an ImportError
+ * and not a crash. */
 #if PY_VERSION_HEX >= 0x030c0000
 #define PUFF_WEAKREFS_SLOT
 #else

@@ -2,8 +2,8 @@
  * back.
  *
  * A Context points to an immutable map and replaces the pointer when a variable is set, so "was
- * anything set since" is one comparison. The pointer is not public; puff_context_vars_init() tries our
- * idea of the layout on real Contexts, and when it is wrong nothing here may be used.
+ * anything set since" is one comparison. The pointer is not public; puff_context_vars_init() tries
+ * our idea of the layout on real Contexts, and when it is wrong nothing here may be used.
  */
 #ifndef PUFF_BIND_CONTEXT_VARS_H
 #define PUFF_BIND_CONTEXT_VARS_H
@@ -25,8 +25,8 @@ static inline PyObject *puff_context_vars(PyObject *context) {
     return ((puff_context *)context)->vars;
 }
 
-/* Makes vars the context's variables again. May run destructors. What ContextVar.get() has cached of
- * an entered context is wrong until the context is left. */
+/* Makes vars the context's variables again. May run destructors. What ContextVar.get() has cached
+ * of an entered context is wrong until the context is left. */
 static inline void puff_context_vars_restore(PyObject *context, PyObject *vars) {
     PyObject *old = puff_context_vars(context);
     ((puff_context *)context)->vars = Py_NewRef(vars);

@@ -226,8 +226,12 @@ cdef extern from "puff/postgres.h":
         uint64_t n_flushes
         uint64_t n_cancel_requests
 
-    int puff_pg_pool_new(puff_pg_pool **out, puff_loop *loop, const puff_pg_pool_options *opts, puff_err *err)
-    void puff_pg_pool_close(puff_pg_pool *pool, uint64_t drain_ms, void (*on_close)(void *arg) noexcept, void *arg)
+    int puff_pg_pool_new(
+        puff_pg_pool **out, puff_loop *loop, const puff_pg_pool_options *opts, puff_err *err
+    )
+    void puff_pg_pool_close(
+        puff_pg_pool *pool, uint64_t drain_ms, void (*on_close)(void *arg) noexcept, void *arg
+    )
     void puff_pg_pool_forked(puff_pg_pool *pool)
     void puff_pg_pool_get_stats(puff_pg_pool *pool, puff_pg_pool_stats *out)
 

@@ -1,8 +1,9 @@
 /* dispatch.c - call_soon() and its kin, and the run of the ready ring. See dispatch.h.
  *
- * Everything here runs under the GIL, so a push from another thread is an ordinary push; what another
- * thread must add is a wake-up, and only while the loop waits. While it waits the core belongs to the
- * loop's thread: other threads then leave timers alone (a cancelled one fires later and does nothing).
+ * Everything here runs under the GIL, so a push from another thread is an ordinary push; what
+ * another thread must add is a wake-up, and only while the loop waits. While it waits the core
+ * belongs to the loop's thread: other threads then leave timers alone (a cancelled one fires later
+ * and does nothing).
  */
 #include "dispatch.h"
 
@@ -48,7 +49,8 @@ int puff_dispatch_push(PyObject *self, PyObject *fn, PyObject *arg) {
     return 0;
 }
 
-/* asyncio's _run_once() logs callbacks that take long; the Python side does that, with its clock. */
+/* asyncio's _run_once() logs callbacks that take long; the Python side does that, with its clock.
+ */
 static int run_debug(puff_loop_object *loop, PyObject *handle) {
     PyObject *res = PyObject_CallMethod((PyObject *)loop, "_run_handle_debug", "O", handle);
     Py_XDECREF(res);
@@ -281,7 +283,8 @@ static PyObject *call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_
     return handle;
 }
 
-/* In another thread while the loop waits, the ring carries the timer over (with any second value). */
+/* In another thread while the loop waits, the ring carries the timer over (with any second value).
+ */
 static PyObject *start_timer(PyObject *self, call *c, PyObject *when, const char *method) {
     puff_loop_object *loop = loop_of(self);
     if (check_open(loop) < 0 || check_debug(loop, method, c->args[1], true) < 0) return NULL;

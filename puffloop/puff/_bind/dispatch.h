@@ -1,5 +1,5 @@
-/* dispatch.h - the part of a loop that runs once per callback, in C: call_soon() and its kin, and the
- * ready ring's run.
+/* dispatch.h - the part of a loop that runs once per callback, in C: call_soon() and its kin, and
+ * the ready ring's run.
  */
 #ifndef PUFF_BIND_DISPATCH_H
 #define PUFF_BIND_DISPATCH_H
@@ -28,11 +28,12 @@ typedef struct puff_loop_object {
     PyObject *captured;
 } puff_loop_object;
 
-/* Puts call_soon, call_later, call_at, call_soon_threadsafe and time into LoopBase: Cython would make
- * a tuple of their arguments. Also lets the garbage collector see the ring and the timers. */
+/* Puts call_soon, call_later, call_at, call_soon_threadsafe and time into LoopBase: Cython would
+ * make a tuple of their arguments. Also lets the garbage collector see the ring and the timers. */
 int puff_dispatch_install(PyObject *loop_base);
 
-/* In all that follows loop is a LoopBase. This also makes the loop's hooks ours: the GIL is given up around a poll that may sleep. */
+/* In all that follows loop is a LoopBase. This also makes the loop's hooks ours: the GIL is given
+ * up around a poll that may sleep. */
 void puff_dispatch_init(PyObject *loop);
 /* Drops every handle that waits. */
 void puff_dispatch_clear(PyObject *loop);

@@ -1,8 +1,8 @@
 /* exchange.c - see exchange.h. The messages are those of the ASGI HTTP specification 2.5.
  *
  * send() works when it is called, not when it is awaited: what it returns is only the wait for the
- * queue to fall. A message is looked at whole before any of it reaches the core, so one that is wrong
- * changes nothing.
+ * queue to fall. A message is looked at whole before any of it reaches the core, so one that is
+ * wrong changes nothing.
  */
 #include "exchange.h"
 
@@ -341,7 +341,8 @@ void puff_exchange_done(puff_exchange *ex) {
         puff_wait_wake(&ex->waits, PUFF_WAIT_RECEIVE | PUFF_WAIT_DRAIN);
 }
 
-/* NULL: nothing, or nothing but that the client has gone, of which send() and receive() have told. */
+/* NULL: nothing, or nothing but that the client has gone, of which send() and receive() have told.
+ */
 static const char *what_is_wrong(puff_exchange *ex, PyObject *exc) {
     bool gone = !ex->req || puff_http_request_disconnected(ex->req);
     if (exc)

@@ -1,7 +1,7 @@
 /* exchange.h - one request and its response, as receive() and send() see them.
  *
- * An exchange outlives its request when the app keeps receive or send: it is then done, whatever the
- * connection does next, so a late call can never reach another request.
+ * An exchange outlives its request when the app keeps receive or send: it is then done, whatever
+ * the connection does next, so a late call can never reach another request.
  */
 #ifndef PUFF_BIND_EXCHANGE_H
 #define PUFF_BIND_EXCHANGE_H
@@ -32,8 +32,8 @@ PyObject *puff_exchange_sender(puff_exchange *ex);
 void puff_exchange_done(puff_exchange *ex);
 /* The app will run for longer than the request may. */
 void puff_exchange_hold(puff_exchange *ex);
-/* The app has ended; exc: what it raised, or NULL. Reports what went wrong, and makes a response where
- * there is none. asgi: the exchange's, also when that is done. */
+/* The app has ended; exc: what it raised, or NULL. Reports what went wrong, and makes a response
+ * where there is none. asgi: the exchange's, also when that is done. */
 void puff_exchange_app_ended(puff_exchange *ex, puff_asgi *asgi, PyObject *exc);
 /* The app was cancelled because the server stops: no word, and no more of a response. */
 void puff_exchange_cut_off(puff_exchange *ex);

@@ -1,4 +1,5 @@
-/* freelist.h - a few freed objects of one type, kept for the next of the same type. Under the GIL. */
+/* freelist.h - a few freed objects of one type, kept for the next of the same type. Under the GIL.
+ */
 #ifndef PUFF_BIND_FREELIST_H
 #define PUFF_BIND_FREELIST_H
 
@@ -12,7 +13,8 @@ typedef struct puff_freelist {
     int n;
 } puff_freelist;
 
-/* An object of a static type that is not tracked by the garbage collector, or NULL with MemoryError. */
+/* An object of a static type that is not tracked by the garbage collector, or NULL with
+ * MemoryError. */
 static inline void *puff_freelist_new(puff_freelist *list, PyTypeObject *type) {
     if (list->n > 0) return PyObject_Init(list->items[--list->n], type);
     return PyType_IS_GC(type) ? (void *)_PyObject_GC_New(type) : (void *)_PyObject_New(type);

@@ -1,7 +1,7 @@
 /* handle.c - the two handle types. See handle.h.
  *
- * Handles are made and dropped once per callback, so both types keep a free list: a parked object is
- * untracked, has no reference count and holds no reference, not even to its type.
+ * Handles are made and dropped once per callback, so both types keep a free list: a parked object
+ * is untracked, has no reference count and holds no reference, not even to its type.
  */
 #include "handle.h"
 

@@ -1,8 +1,8 @@
 /* handle.h - what call_soon() and call_later() return: asyncio.Handle and asyncio.TimerHandle in C.
  *
- * Both types are subclasses of asyncio's and keep their state in asyncio's own slots, so repr(), debug
- * mode and code that reads handle._callback see what they expect. Up to four arguments lie inline; the
- * _args tuple is made when somebody asks.
+ * Both types are subclasses of asyncio's and keep their state in asyncio's own slots, so repr(),
+ * debug mode and code that reads handle._callback see what they expect. Up to four arguments lie
+ * inline; the _args tuple is made when somebody asks.
  */
 #ifndef PUFF_BIND_HANDLE_H
 #define PUFF_BIND_HANDLE_H
@@ -33,7 +33,8 @@ typedef struct puff_timer_handle {
 
 extern PyTypeObject *puff_handle_type, *puff_timer_handle_type;
 
-/* Makes the two types. report(loop, handle, exc) is called for an exception of a callback. 0 or -1. */
+/* Makes the two types. report(loop, handle, exc) is called for an exception of a callback. 0 or -1.
+ */
 int puff_handle_types_init(PyObject *asyncio_events, PyObject *extract_stack, PyObject *report);
 
 /* New references. context NULL: a copy of the current one. debug: remember the source line. */
@@ -45,8 +46,8 @@ PyObject *puff_timer_handle_new(PyObject *loop, PyObject *when, PyObject *callba
 /* Calls the callback in the handle's context, unless it is cancelled. -1 only for SystemExit and
  * KeyboardInterrupt: anything else goes to the loop's exception handler. */
 int puff_handle_run(PyObject *handle);
-/* The exception that is set goes to the loop's exception handler (0), or it is one of those two (-1).
- * handle: a handle, or the function that was called. */
+/* The exception that is set goes to the loop's exception handler (0), or it is one of those two
+ * (-1). handle: a handle, or the function that was called. */
 int puff_handle_report(PyObject *loop, PyObject *handle);
 
 /* dispatch.c: whether a LoopBase is in debug mode. */

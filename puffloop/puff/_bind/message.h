@@ -1,7 +1,7 @@
 /* message.h - an ASGI message that an app sends, read in one pass over its dict.
  *
- * Messages have two to four keys, so looking at each is cheaper than asking for the ones that may be
- * there.
+ * Messages have two to four keys, so looking at each is cheaper than asking for the ones that may
+ * be there.
  */
 #ifndef PUFF_BIND_MESSAGE_H
 #define PUFF_BIND_MESSAGE_H

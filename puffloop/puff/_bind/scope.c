@@ -1,9 +1,9 @@
 /* scope.c - see scope.h. Types and values are those of the ASGI specification, HTTP 2.5.
  *
- * Requests of a connection are much alike. So a connection keeps the last scope's keys (but for those
- * that an app may change in place: headers, state, extensions) and the last header tuples; a scope is
- * a copy of the first, corrected where the request differs. All that is shared is immutable, but for
- * the "asgi" dict, which belongs to the app as a whole.
+ * Requests of a connection are much alike. So a connection keeps the last scope's keys (but for
+ * those that an app may change in place: headers, state, extensions) and the last header tuples; a
+ * scope is a copy of the first, corrected where the request differs. All that is shared is
+ * immutable, but for the "asgi" dict, which belongs to the app as a whole.
  */
 #include "scope.h"
 
@@ -64,7 +64,8 @@ static size_t percent_decode(char *out, const char *in, size_t len) {
     return n;
 }
 
-/* The path as text: decoded, then UTF-8; what is not UTF-8 becomes U+FFFD, as in every ASGI server. */
+/* The path as text: decoded, then UTF-8; what is not UTF-8 becomes U+FFFD, as in every ASGI server.
+ */
 static PyObject *path_text(puff_str raw) {
     if (!memchr(raw.ptr, '%', raw.len))
         return PyUnicode_DecodeUTF8(raw.ptr, (Py_ssize_t)raw.len, "replace");

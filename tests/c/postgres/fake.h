@@ -1,4 +1,5 @@
-/* fake.h - a peer in the test's own loop that speaks just enough of the protocol to be wrong in one way. */
+/* fake.h - a peer in the test's own loop that speaks just enough of the protocol to be wrong in one
+ * way. */
 #ifndef TEST_POSTGRES_FAKE_H
 #define TEST_POSTGRES_FAKE_H
 

@@ -1,5 +1,5 @@
-/* server.h - tests against the Postgres in PUFF_TEST_POSTGRES: a loop, a pool, and queries that note how they
- * ended. Without the variable the program exits 77, which meson calls a skip. */
+/* server.h - tests against the Postgres in PUFF_TEST_POSTGRES: a loop, a pool, and queries that
+ * note how they ended. Without the variable the program exits 77, which meson calls a skip. */
 #ifndef TEST_POSTGRES_SERVER_H
 #define TEST_POSTGRES_SERVER_H
 

@@ -1,4 +1,5 @@
-/* Connections that cannot be made, or do not last: what callers are told, and when it is tried again. */
+/* Connections that cannot be made, or do not last: what callers are told, and when it is tried
+ * again. */
 #include "fake.h"
 
 static void open_bed(bed *b, const char *dsn, uint64_t connect_timeout_ms) {
@@ -191,7 +192,8 @@ TEST(test_while_the_server_starts_queries_wait) {
     close_faked(&t);
 }
 
-/* With a back-off of 1, 2, 4 ... 20 ms, half of it random, 200 ms have room for 10 to 30 attempts. */
+/* With a back-off of 1, 2, 4 ... 20 ms, half of it random, 200 ms have room for 10 to 30 attempts.
+ */
 TEST(test_attempts_back_off_and_all_who_wait_are_told) {
     faked t;
     ask a[3] = {{.order = NULL}};

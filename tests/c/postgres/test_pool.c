@@ -1,5 +1,5 @@
-/* Many queries, several lanes: order, cancel, timeouts, loss, close. The pool's inside is looked at where the
- * outside cannot tell. */
+/* Many queries, several lanes: order, cancel, timeouts, loss, close. The pool's inside is looked at
+ * where the outside cannot tell. */
 #include <signal.h>
 #include <sys/socket.h>
 
@@ -196,8 +196,8 @@ TEST(test_timeout_of_a_query_behind_another_sends_no_cancel) {
     bed_close(&b, 1000);
 }
 
-/* Stops the server's process of this connection: a child of the one that listens on our Unix socket. A number
- * that another machine or container gave is no process of ours. */
+/* Stops the server's process of this connection: a child of the one that listens on our Unix
+ * socket. A number that another machine or container gave is no process of ours. */
 static bool stop_backend(PGconn *pg) {
     struct ucred peer = {.pid = 0};
     socklen_t len = sizeof peer;
@@ -212,7 +212,8 @@ static bool stop_backend(PGconn *pg) {
     return peer.pid > 0 && peer.pid == parent && kill(PQbackendPID(pg), SIGSTOP) == 0;
 }
 
-/* A backend that is stopped answers nothing, as one behind a dead network. Only where we may stop it. */
+/* A backend that is stopped answers nothing, as one behind a dead network. Only where we may stop
+ * it. */
 TEST(test_a_lane_that_does_not_answer_a_cancel_is_given_up) {
     bed b;
     ask late = {.timeout_ms = 20}, behind = {.order = NULL};
@@ -570,7 +571,8 @@ TEST(test_megabytes_both_ways_at_once_do_not_lock_up) {
 
 /* ---- memory ---- */
 
-/* Every allocation of ours fails once: the query ends one way or the other, and nothing is left behind. */
+/* Every allocation of ours fails once: the query ends one way or the other, and nothing is left
+ * behind. */
 TEST(test_each_allocation_may_fail) {
     int n_failed = 0, n_ok = 0;
     for (size_t at = 1; at < 200; at++) {

@@ -1,4 +1,5 @@
-/* What lanes share: a statement is described once, and what changes on the server is noticed on each. */
+/* What lanes share: a statement is described once, and what changes on the server is noticed on
+ * each. */
 #include "postgres/pool.h"
 #include "server.h"
 
@@ -51,7 +52,8 @@ TEST(test_columns_that_changed_before_the_second_lane_prepared) {
     bed_close(&b, 1000);
 }
 
-/* Parse with the known parameter types makes the server say so, instead of reading an int4 as a float4. */
+/* Parse with the known parameter types makes the server say so, instead of reading an int4 as a
+ * float4. */
 TEST(test_parameters_that_changed_before_the_second_lane_prepared) {
     bed b;
     ask a = {.params = {text_param("7")}};
