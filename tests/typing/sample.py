@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from puff.redis import global_redis as redis
 from typing_extensions import assert_type
 
 import puff
 from puff.postgres import Postgres, Record, global_postgres as pg, named_client
+from puff.redis import global_redis as redis
 
 
 async def queries() -> int:

@@ -17,14 +17,15 @@ typedef struct puff_record {
     PyObject *items[];       /* owned; NULL only while it is being filled */
 } puff_record;
 
-/* Makes the types ready; 0 or -1 with an exception. Once per interpreter, before anything else here. */
+/* Makes the types ready; 0 or -1 with an exception. Once per interpreter, before anything else
+ * here. */
 int puff_record_setup(void);
 /* The Record type; borrowed. */
 PyObject *puff_record_type(void);
 /* names: tuple of str. New reference. */
 PyObject *puff_row_layout_new(PyObject *names);
-/* A record with empty items, for the caller to fill before anybody sees it; then it must be tracked by
- * PyObject_GC_Track() if the garbage collector is to know it. New reference. */
+/* A record with empty items, for the caller to fill before anybody sees it; then it must be tracked
+ * by PyObject_GC_Track() if the garbage collector is to know it. New reference. */
 puff_record *puff_record_new(puff_row_layout *layout);
 
 /* values: a list as long as the layout is wide. New reference. */

@@ -1,8 +1,9 @@
 /* row.c - Postgres values in binary format to Python objects.
  *
- * The layouts are those of the server's *_send functions (src/backend/utils/adt). Integers are in network
- * order; dates count from 2000-01-01, times in microseconds. A value that Python cannot hold (a year
- * beyond 9999) is a ValueError, not a wrong value; the infinities are the ends of Python's range, as in asyncpg.
+ * The layouts are those of the server's *_send functions (src/backend/utils/adt). Integers are in
+ * network order; dates count from 2000-01-01, times in microseconds. A value that Python cannot
+ * hold (a year beyond 9999) is a ValueError, not a wrong value; the infinities are the ends of
+ * Python's range, as in asyncpg.
  */
 #include "row.h"
 
@@ -65,7 +66,8 @@ static PyObject *get_float8(const char *p, int32_t len, uint32_t oid) {
     return PyFloat_FromDouble(puff_pg_get_float8(p));
 }
 
-/* numeric: ndigits, weight, sign, dscale, then base-10000 digits; value = sum d[i] * 10000^(weight-i). */
+/* numeric: ndigits, weight, sign, dscale, then base-10000 digits; value = sum d[i] *
+ * 10000^(weight-i). */
 enum { NUM_NEG = 0x4000, NUM_NAN = 0xC000, NUM_PINF = 0xD000, NUM_NINF = 0xF000 };
 
 static PyObject *decimal_of(const char *text) { return PyObject_CallFunction(Decimal, "s", text); }
@@ -167,7 +169,8 @@ enum {
     MAX_DAYS = 3652059
 };
 
-/* Ordinal to civil date; the algorithm of Howard Hinnant's "chrono-compatible low-level date algorithms". */
+/* Ordinal to civil date; the algorithm of Howard Hinnant's "chrono-compatible low-level date
+ * algorithms". */
 static int civil(int64_t ordinal, int *year, int *month, int *day) {
     if (ordinal < 1 || ordinal > MAX_DAYS) {
         PyErr_SetString(PyExc_ValueError, "a date outside the years 1 to 9999: cast it to text");
@@ -252,7 +255,8 @@ static PyObject *get_timestamptz(const char *p, int32_t len, uint32_t oid) {
     return datetime_of(p, PyDateTime_TimeZone_UTC, utc_min, utc_max);
 }
 
-/* Months have no length of their own: a year is 365 days and a month 30, as in asyncpg and psycopg. */
+/* Months have no length of their own: a year is 365 days and a month 30, as in asyncpg and psycopg.
+ */
 static PyObject *get_interval(const char *p, int32_t len, uint32_t oid) {
     NEED(16, "interval");
     int64_t usecs = puff_pg_get_int8(p), months = puff_pg_get_int4(p + 12);
@@ -271,7 +275,8 @@ static PyObject *get_void(const char *p, int32_t len, uint32_t oid) { Py_RETURN_
 
 /* ---- arrays ---- */
 
-/* int32 ndim, hasnull, element oid, then {dim, lower bound} each, then {len, bytes} in row-major order. */
+/* int32 ndim, hasnull, element oid, then {dim, lower bound} each, then {len, bytes} in row-major
+ * order. */
 typedef struct array_reader {
     const char *p, *end;
     uint32_t elem_oid;

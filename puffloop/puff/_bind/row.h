@@ -9,7 +9,8 @@
 int puff_row_setup(void);
 /* Whether a column of this type can be decoded from binary; if not, ask for text. */
 int puff_row_can_decode(uint32_t oid);
-/* One value; NULL is None. New reference, or NULL with an exception (ValueError: bytes that make no sense). */
+/* One value; NULL is None. New reference, or NULL with an exception (ValueError: bytes that make no
+ * sense). */
 PyObject *puff_row_value(uint32_t oid, puff_pg_cell cell);
 /* All rows of a binary result as Records. New reference. */
 PyObject *puff_row_list(const puff_pg_result *res, const puff_pg_statement *st,

@@ -1,9 +1,9 @@
 /* value.c - Python objects to Postgres parameters.
  *
- * The server has said which type each parameter has, so the type decides how a Python value is read:
- * numbers, bool, text and bytea go in binary, everything else as the text that the server's own input
- * function reads (put_text below), arrays as array literals. A str is accepted for every type: it is what
- * the user would have written between quotes in SQL.
+ * The server has said which type each parameter has, so the type decides how a Python value is
+ * read: numbers, bool, text and bytea go in binary, everything else as the text that the server's
+ * own input function reads (put_text below), arrays as array literals. A str is accepted for every
+ * type: it is what the user would have written between quotes in SQL.
  */
 #include "value.h"
 
