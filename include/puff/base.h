@@ -44,7 +44,7 @@ enum {
 
 enum puff_err_domain {
     PUFF_DOMAIN_NONE,
-    PUFF_DOMAIN_SYSTEM,   /* code is UV_E* */
+    PUFF_DOMAIN_SYSTEM, /* code is UV_E* */
     PUFF_DOMAIN_HTTP,
     PUFF_DOMAIN_POSTGRES, /* sqlstate is set where the server said one */
     PUFF_DOMAIN_REDIS
@@ -59,8 +59,8 @@ typedef struct puff_err {
 } puff_err;
 
 /* Fills *err (may be NULL) and returns code, so that a function can end with it. */
-PUFF_API int puff_err_set(puff_err *err, int code, enum puff_err_domain domain, const char *fmt, ...)
-    PUFF_PRINTF(4, 5);
+PUFF_API int puff_err_set(puff_err *err, int code, enum puff_err_domain domain, const char *fmt,
+                          ...) PUFF_PRINTF(4, 5);
 /* A static name such as "PUFF_ELIMIT" or "ECONNREFUSED", else "UNKNOWN"; never NULL. */
 PUFF_API const char *puff_err_name(int code);
 /* A short static sentence for a code; never NULL. */
@@ -81,15 +81,15 @@ PUFF_API extern const puff_alloc puff_alloc_system;
 PUFF_API void *puff_malloc(const puff_alloc *a, size_t size);
 PUFF_API void *puff_calloc(const puff_alloc *a, size_t n, size_t size); /* overflow: NULL */
 PUFF_API void *puff_realloc(const puff_alloc *a, void *ptr, size_t size);
-PUFF_API void puff_free(const puff_alloc *a, void *ptr); /* NULL is allowed */
+PUFF_API void puff_free(const puff_alloc *a, void *ptr);                     /* NULL is allowed */
 PUFF_API char *puff_strndup(const puff_alloc *a, const char *s, size_t len); /* adds a NUL */
 
 /* For tests: forwards to the system and makes allocation number fail_at (from 1) return NULL. */
 typedef struct puff_alloc_failing {
     puff_alloc alloc; /* hand &f.alloc to whatever is under test */
     size_t n_calls;
-    size_t fail_at;   /* 0: never */
-    size_t n_live;    /* blocks not yet freed: a test asserts 0 at its end */
+    size_t fail_at; /* 0: never */
+    size_t n_live;  /* blocks not yet freed: a test asserts 0 at its end */
 } puff_alloc_failing;
 
 PUFF_API void puff_alloc_failing_init(puff_alloc_failing *f, size_t fail_at);
@@ -120,7 +120,8 @@ typedef struct puff_buf {
 
 PUFF_API void puff_buf_init(puff_buf *b, const puff_alloc *a, size_t max);
 PUFF_API void puff_buf_deinit(puff_buf *b);
-/* Makes room for n more bytes after len. 0, PUFF_ELIMIT or PUFF_ENOMEM; on failure b is unchanged. */
+/* Makes room for n more bytes after len. 0, PUFF_ELIMIT or PUFF_ENOMEM; on failure b is unchanged.
+ */
 PUFF_API int puff_buf_reserve(puff_buf *b, size_t n);
 PUFF_API int puff_buf_append(puff_buf *b, const void *data, size_t n);
 PUFF_API int puff_buf_printf(puff_buf *b, const char *fmt, ...) PUFF_PRINTF(2, 3);

@@ -1,11 +1,11 @@
 /* puff/loop.h - one loop, one thread: turns, timers, streams, listeners, polls, work.
  *
  * Everything here belongs to the loop's thread, except puff_loop_post(). Callbacks run exactly once
- * where they answer a call, never before the call that registered them has returned, and always from
- * puff_loop_turn().
+ * where they answer a call, never before the call that registered them has returned, and always
+ * from puff_loop_turn().
  *
- * SIGPIPE must be ignored by the process (an interpreter does; a C program calls signal(SIGPIPE, SIG_IGN)):
- * writing to a peer that is gone is an error here, and the signal would end the process.
+ * SIGPIPE must be ignored by the process (an interpreter does; a C program calls signal(SIGPIPE,
+ * SIG_IGN)): writing to a peer that is gone is an error here, and the signal would end the process.
  */
 #ifndef PUFF_LOOP_H
 #define PUFF_LOOP_H
@@ -42,15 +42,16 @@ typedef struct puff_loop_options {
 
 /* Any thread; the loop then belongs to the thread that runs it. PUFF_ENOMEM or UV_E*. */
 PUFF_API int puff_loop_new(puff_loop **out, const puff_loop_options *opts, puff_err *err);
-/* Closes all that is still open, then frees the loop: on_close run, whoever connects is answered with
- * PUFF_ECANCELED, posted jobs run, work on other threads is waited for; timers do not fire. No thread may
- * be in puff_loop_post() or _wake() any more, and nothing that was open may be touched after. */
+/* Closes all that is still open, then frees the loop: on_close run, whoever connects is answered
+ * with PUFF_ECANCELED, posted jobs run, work on other threads is waited for; timers do not fire. No
+ * thread may be in puff_loop_post() or _wake() any more, and nothing that was open may be touched
+ * after. */
 PUFF_API void puff_loop_free(puff_loop *loop);
 PUFF_API void puff_loop_set_hooks(puff_loop *loop, const puff_loop_hooks *hooks);
 
 /* One turn: run deferred jobs, then wait for events (wait false: only look), run their callbacks,
- * then the jobs these deferred. Returns 0 when nothing is open and nothing deferred or posted: nothing
- * could ever happen. It does not wait then. */
+ * then the jobs these deferred. Returns 0 when nothing is open and nothing deferred or posted:
+ * nothing could ever happen. It does not wait then. */
 PUFF_API int puff_loop_turn(puff_loop *loop, bool wait);
 /* Turns until puff_loop_stop() or until nothing is open. For C programs. */
 PUFF_API void puff_loop_run(puff_loop *loop);
@@ -75,8 +76,8 @@ PUFF_API int puff_loop_fork(puff_loop *loop);
 
 /* ---- jobs at the end of a turn ------------------------------------------------------------- */
 
-/* Runs once, after the callbacks of this turn and before the loop waits: this is how the writes of a
- * turn leave in one system call. Embed it; deferring one that is queued already does nothing. */
+/* Runs once, after the callbacks of this turn and before the loop waits: this is how the writes of
+ * a turn leave in one system call. Embed it; deferring one that is queued already does nothing. */
 typedef struct puff_defer {
     puff_queue node;
     void (*run)(struct puff_defer *self);
@@ -142,15 +143,15 @@ PUFF_API void puff_poll_free(puff_poll *p);
 
 /* ---- stream -------------------------------------------------------------------------------- */
 
-/* A connected TCP or Unix stream socket. Writes are gathered and leave at the end of the turn, in one
- * writev; what the kernel does not take stays queued and n_queued says how much. */
+/* A connected TCP or Unix stream socket. Writes are gathered and leave at the end of the turn, in
+ * one writev; what the kernel does not take stays queued and n_queued says how much. */
 typedef struct puff_stream puff_stream;
 
 typedef struct puff_stream_cbs {
     /* Optional. Where the next read goes; NULL or *cap == 0 uses the loop's own buffer (64 KiB). */
     void (*on_alloc)(puff_stream *s, char **buf, size_t *cap);
-    /* n > 0: bytes (borrowed until return; buf is what on_alloc gave). n == 0: nothing after all, buf
-     * is given back. n == UV_EOF: the peer finished. Other n < 0: the stream failed. */
+    /* n > 0: bytes (borrowed until return; buf is what on_alloc gave). n == 0: nothing after all,
+     * buf is given back. n == UV_EOF: the peer finished. Other n < 0: the stream failed. */
     void (*on_read)(puff_stream *s, char *buf, ssize_t n);
     /* Optional. The queue was above the high-water mark and has fallen to the low one. */
     void (*on_drain)(puff_stream *s);
@@ -161,8 +162,8 @@ typedef struct puff_stream_cbs {
 } puff_stream_cbs;
 
 /* Takes fd, also on failure: it is closed then. cbs are borrowed and outlive the stream. */
-PUFF_API int puff_stream_open(puff_stream **out, puff_loop *loop, int fd, const puff_stream_cbs *cbs,
-                              void *data);
+PUFF_API int puff_stream_open(puff_stream **out, puff_loop *loop, int fd,
+                              const puff_stream_cbs *cbs, void *data);
 PUFF_API void *puff_stream_data(puff_stream *s);
 PUFF_API void puff_stream_set_data(puff_stream *s, void *data);
 PUFF_API puff_loop *puff_stream_loop(puff_stream *s);
@@ -173,8 +174,8 @@ PUFF_API void puff_stream_read_stop(puff_stream *s);
 
 /* Queues a copy. PUFF_ENOMEM, or UV_EPIPE after shutdown, close or a write error. */
 PUFF_API int puff_stream_write(puff_stream *s, const void *data, size_t len);
-/* Queues bytes without a copy; release(arg) runs once, when they are sent or given up; on failure the
- * caller keeps them and release does not run. Small pieces are copied and released at once. */
+/* Queues bytes without a copy; release(arg) runs once, when they are sent or given up; on failure
+ * the caller keeps them and release does not run. Small pieces are copied and released at once. */
 PUFF_API int puff_stream_write_ref(puff_stream *s, const void *data, size_t len,
                                    void (*release)(void *arg), void *arg);
 /* Sends what is queued now, as far as the kernel takes it. */
@@ -184,8 +185,8 @@ PUFF_API size_t puff_stream_queued(puff_stream *s); /* bytes not yet given to th
 PUFF_API void puff_stream_set_water(puff_stream *s, size_t low, size_t high);
 /* Sends what is queued, then shuts the write side down. */
 PUFF_API int puff_stream_shutdown(puff_stream *s);
-/* Stops reading, sends what is queued for as long as the peer takes it, then closes; on_close follows.
- * A peer that takes nothing is the owner's to abort. Twice is allowed. */
+/* Stops reading, sends what is queued for as long as the peer takes it, then closes; on_close
+ * follows. A peer that takes nothing is the owner's to abort. Twice is allowed. */
 PUFF_API void puff_stream_close(puff_stream *s);
 /* Throws the queue away and closes; with reset, TCP sends RST. */
 PUFF_API void puff_stream_abort(puff_stream *s, bool reset);
@@ -211,8 +212,9 @@ PUFF_API void puff_connect_cancel(puff_connect *c);
 /* getaddrinfo on the work pool; cb owns res (puff_dns_free). status: 0 or UV_EAI_*. */
 typedef struct puff_dns puff_dns;
 typedef void (*puff_dns_cb)(void *arg, int status, struct addrinfo *res);
-PUFF_API int puff_dns_resolve(puff_dns **out, puff_loop *loop, const char *host, const char *service,
-                              const struct addrinfo *hints, puff_dns_cb cb, void *arg);
+PUFF_API int puff_dns_resolve(puff_dns **out, puff_loop *loop, const char *host,
+                              const char *service, const struct addrinfo *hints, puff_dns_cb cb,
+                              void *arg);
 PUFF_API void puff_dns_cancel(puff_dns *d); /* cb still runs, with UV_ECANCELED */
 PUFF_API void puff_dns_free(struct addrinfo *res);
 
@@ -220,15 +222,16 @@ PUFF_API void puff_dns_free(struct addrinfo *res);
 
 typedef struct puff_listener puff_listener;
 /* fd is non-blocking and close-on-exec, and now the callee's. peer is borrowed until return. */
-typedef void (*puff_accept_cb)(puff_listener *l, int fd, const struct sockaddr *peer, unsigned peer_len);
+typedef void (*puff_accept_cb)(puff_listener *l, int fd, const struct sockaddr *peer,
+                               unsigned peer_len);
 
 typedef struct puff_listener_options {
-    size_t size;       /* sizeof(puff_listener_options) */
-    const char *host;  /* numeric or a name; NULL with unix_path or fd */
-    uint16_t port;     /* 0: the kernel chooses, see puff_listener_port() */
+    size_t size;           /* sizeof(puff_listener_options) */
+    const char *host;      /* numeric or a name; NULL with unix_path or fd */
+    uint16_t port;         /* 0: the kernel chooses, see puff_listener_port() */
     const char *unix_path; /* a stale socket file is replaced, a live one is UV_EADDRINUSE */
-    int fd;            /* a socket that listens already; -1: none */
-    int backlog;       /* 0: 2048, what the kernel cuts to somaxconn */
+    int fd;                /* a socket that listens already; -1: none */
+    int backlog;           /* 0: 2048, what the kernel cuts to somaxconn */
     bool reuse_port;
 } puff_listener_options;
 

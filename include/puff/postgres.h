@@ -177,14 +177,17 @@ PUFF_API double puff_pg_get_float8(const char *p);
 PUFF_API void puff_pg_result_free(puff_pg_result *res);
 
 /* Why a query failed. Strings are NULL where the server said nothing; all are borrowed until
- * on_done returns. err.code is PUFF_EDB       the server refused it: err.sqlstate, err.msg and the
- * fields below PUFF_EARG      wrong number or kind of parameters, SQL that needs a session; encode
- * failed PUFF_ETIMEOUT  query_timeout, or queue_timeout while it waited for a connection
+ * on_done returns. err.code is
+ *   PUFF_EDB       the server refused it: err.sqlstate, err.msg and the fields below
+ *   PUFF_EARG      wrong number or kind of parameters, SQL that needs a session; encode failed
+ *   PUFF_ETIMEOUT  query_timeout, or queue_timeout while it waited for a connection
  *   PUFF_ECANCELED puff_pg_query_cancel()
  *   PUFF_ECONNECT, PUFF_EAUTH  no connection could be made (sqlstate where the server gave one)
  *   PUFF_ECLOSED   the connection was lost while it was on its way (maybe_executed), or the pool
- * closes PUFF_ELIMIT    max_waiting queries wait already PUFF_EPROTO    the server's answer made no
- * sense PUFF_ENOMEM */
+ *                  closes
+ *   PUFF_ELIMIT    max_waiting queries wait already
+ *   PUFF_EPROTO    the server's answer made no sense
+ *   PUFF_ENOMEM */
 typedef struct puff_pg_error {
     puff_err err;
     bool maybe_executed; /* it was written and its fate is not known */

@@ -27,8 +27,8 @@ static const struct {
     {-5102, "PUFF_HTTP_EFIELD", "invalid header field"},
     {-5103, "PUFF_HTTP_ESTATUS", "invalid status code"},
     {-5104, "PUFF_HTTP_ELENGTH", "the body does not match its content-length"},
-    /* libuv's, from its own list: uv_err_name() and uv_strerror() make a string that nobody can free
-     * for a code that they do not know, so they are never asked. */
+/* libuv's, from its own list: uv_err_name() and uv_strerror() make a string that nobody can free
+ * for a code that they do not know, so they are never asked. */
 #define ROW(name, text) {UV_##name, #name, text},
     UV_ERRNO_MAP(ROW)
 #undef ROW

@@ -1,7 +1,8 @@
 /* connect.c - a connected socket from a name or a path, within a deadline.
  *
- *   resolve (work pool) -> try address 1 -> 2 -> ... -> cb(fd)        each try waits for writability
- *                               any step may end: cb(-1, why)
+ *   resolve (work pool) -> try address 1 -> 2 -> ... -> cb(fd)
+ *
+ * Each try waits for writability; any step may end in cb(-1, why).
  */
 #include "loop.h"
 
@@ -86,7 +87,8 @@ static void on_writable(puff_poll *p, int status, int events) {
     try_next(c);
 }
 
-/* Begins one try; 0: it waits for on_writable, which comes also where connect() succeeded at once. */
+/* Begins one try; 0: it waits for on_writable, which comes also where connect() succeeded at once.
+ */
 static int try_address(puff_connect *c, const struct sockaddr *addr, socklen_t len) {
     c->fd = socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (c->fd < 0) return -errno;
@@ -126,9 +128,7 @@ static void on_deadline(puff_timer *t) {
     finish(c, -1);
 }
 
-static void on_cancelled(puff_timer *t) {
-    finish(PUFF_CONTAINER_OF(t, puff_connect, timer), -1);
-}
+static void on_cancelled(puff_timer *t) { finish(PUFF_CONTAINER_OF(t, puff_connect, timer), -1); }
 
 void puff_connect_cancel(puff_connect *c) {
     fail(c, PUFF_ECANCELED);

@@ -1,8 +1,9 @@
 /* listener.c - a listening socket: accepts what is there, a bounded number per turn.
  *
- * accept4 on a readable socket rather than uv_listen: a burst is taken in one turn, the peer's address
- * comes with the descriptor, and running out of descriptors is ours to handle: one is kept in reserve,
- * given up to accept and close the caller (who then sees a close instead of a hang), and taken again.
+ * accept4 on a readable socket rather than uv_listen: a burst is taken in one turn, the peer's
+ * address comes with the descriptor, and running out of descriptors is ours to handle: one is kept
+ * in reserve, given up to accept and close the caller (who then sees a close instead of a hang),
+ * and taken again.
  */
 #include "loop.h"
 
@@ -19,14 +20,14 @@
 
 enum {
     BACKLOG = 2048,
-    ACCEPT_BURST = 64,   /* per turn, so that a flood of callers does not starve those who are in */
+    ACCEPT_BURST = 64, /* per turn, so that a flood of callers does not starve those who are in */
     EMFILE_PAUSE_MS = 250 /* descriptors come back when connections close, not at once */
 };
 
 struct puff_listener {
     puff_loop *loop; /* borrowed */
     puff__closer closer;
-    int fd;          /* owned */
+    int fd; /* owned */
     int port;
     puff_poll *poll; /* owned */
     puff_timer pause;
@@ -73,7 +74,8 @@ static bool accept_one(puff_listener *l) {
         out_of_fds(l);
         return false;
     }
-    /* A caller who is gone already (ECONNABORTED and the network errors of accept(2)) is skipped. */
+    /* A caller who is gone already (ECONNABORTED and the network errors of accept(2)) is skipped.
+     */
     return errno != EAGAIN && errno != EWOULDBLOCK && errno != EBADF && errno != EINVAL;
 }
 
@@ -107,8 +109,7 @@ static int open_tcp(const struct addrinfo *ai, const puff_listener_options *o, i
     if (ai->ai_family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     int rc = 0;
     if (o->reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) rc = -errno;
-    if (rc == 0)
-        rc = listen_fd(fd, ai->ai_addr, ai->ai_addrlen, o->backlog ? o->backlog : BACKLOG);
+    if (rc == 0) rc = listen_fd(fd, ai->ai_addr, ai->ai_addrlen, o->backlog ? o->backlog : BACKLOG);
     if (rc) {
         close(fd);
         return rc;
@@ -122,7 +123,8 @@ static int open_host(const puff_listener_options *o, int *fd, puff_err *err) {
     struct addrinfo *list;
     char service[8];
     snprintf(service, sizeof service, "%u", o->port);
-    int gai = getaddrinfo(o->host, service, &hints, &list); /* at start-up: blocking is right here */
+    int gai =
+        getaddrinfo(o->host, service, &hints, &list); /* at start-up: blocking is right here */
     if (gai)
         return puff_err_set(err, UV_EADDRNOTAVAIL, PUFF_DOMAIN_SYSTEM, "cannot listen on %s: %s",
                             o->host, gai_strerror(gai));
@@ -134,8 +136,8 @@ static int open_host(const puff_listener_options *o, int *fd, puff_err *err) {
     return rc;
 }
 
-/* Somebody has the path: its file must stay. Only a refusal says that nobody has; a server of another user
- * (EACCES) and a datagram socket (EPROTOTYPE) are alive. */
+/* Somebody has the path: its file must stay. Only a refusal says that nobody has; a server of
+ * another user (EACCES) and a datagram socket (EPROTOTYPE) are alive. */
 static bool is_live(const struct sockaddr_un *addr, socklen_t len) {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return true;
@@ -161,8 +163,9 @@ static int open_unix(puff_listener *l, const puff_listener_options *o, int *out,
     else if (stat(o->unix_path, &st) == 0 && S_ISSOCK(st.st_mode) && !is_live(&addr, len))
         unlink(o->unix_path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int rc = fd < 0 ? -errno
-                    : listen_fd(fd, (struct sockaddr *)&addr, len, o->backlog ? o->backlog : BACKLOG);
+    int rc = fd < 0
+                 ? -errno
+                 : listen_fd(fd, (struct sockaddr *)&addr, len, o->backlog ? o->backlog : BACKLOG);
     if (rc == 0 && !abstract && stat(o->unix_path, &st) == 0) {
         l->unix_path = puff_strndup(l->loop->alloc, o->unix_path, n);
         l->path_dev = st.st_dev;

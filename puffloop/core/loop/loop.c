@@ -28,16 +28,23 @@ void puff__loop_awake(puff_loop *loop) {
     if (loop->hooks.after_wait) loop->hooks.after_wait(loop->hooks.ctx);
 }
 
+/* From 1.45 on timers run after the poll, which does not sleep then. */
+static bool timer_is_due(const puff_loop *loop) {
+    const uv_timer_t *t = &loop->kernel_timer;
+    return uv_is_active((const uv_handle_t *)t) && uv_timer_get_due_in(t) == 0;
+}
+
 static void on_prepare(uv_prepare_t *p) {
     puff_loop *loop = PUFF_CONTAINER_OF(p, puff_loop, prepare);
-    /* libuv before 1.45 runs due timers and sleeps on the next event all the same; but what a timer has
-     * done may be what the host waits for. */
-    if (loop->fired) {
+    /* libuv before 1.45 runs due timers and sleeps on the next event all the same; but what a timer
+     * has done may be what the host waits for. */
+    uv_update_time(&loop->uv); /* libuv from 1.45 on reckons from the end of the turn before */
+    if (loop->fired || timer_is_due(loop)) {
         uv_stop(&loop->uv);
         return; /* it will only look */
     }
-    /* uv_backend_timeout() is no help: it says 0 while a watcher is new, and uv_run() sleeps then. */
-    uv_update_time(&loop->uv); /* libuv from 1.45 on reckons from the end of the turn before */
+    /* uv_backend_timeout() is no help: it says 0 while a watcher is new, and uv_run() sleeps then.
+     */
     loop->slept_at_ns = puff_loop_update_now(loop);
     loop->sleeping = true;
     if (loop->hooks.before_wait) loop->hooks.before_wait(loop->hooks.ctx);
@@ -135,13 +142,14 @@ static void close_all(puff_loop *loop) {
 void puff_loop_free(puff_loop *loop) {
     puff_loop_set_hooks(loop, NULL);
     loop->freeing = true;
-    /* What runs is close callbacks and work that other threads are finishing. Each may defer, post and
-     * open something; the second round is for what the very last one did. */
+    /* What runs is close callbacks and work that other threads are finishing. Each may defer, post
+     * and open something; the second round is for what the very last one did. */
     for (int round = 0; round < 2; round++) {
         do close_all(loop);
         while (uv_run(&loop->uv, UV_RUN_ONCE) != 0);
     }
-    while (puff_queue_pop(&loop->deferred)) continue; /* jobs that defer themselves: they outlive us */
+    while (puff_queue_pop(&loop->deferred))
+        continue; /* jobs that defer themselves: they outlive us */
     uv_loop_close(&loop->uv);
     if (loop->spare_fd >= 0) close(loop->spare_fd);
     puff__timers_deinit(loop);

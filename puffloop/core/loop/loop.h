@@ -31,8 +31,8 @@ struct puff_loop {
     puff_loop_hooks hooks;
     bool sleeping; /* before_wait has run and after_wait has not */
     bool stopped;
-    bool fired;   /* a timer has, in this turn, before its poll */
-    bool freeing; /* puff_loop_free() is at work: nothing new is begun */
+    bool fired;           /* a timer has, in this turn, before its poll */
+    bool freeing;         /* puff_loop_free() is at work: nothing new is begun */
     uv_prepare_t prepare; /* runs right before the poll: the last moment to give the lock up */
     uint64_t now_ns;
     uint64_t slept_at_ns;

@@ -1,6 +1,7 @@
 /* poll.c - readiness of descriptors that belong to somebody else.
  *
- * The handle lives on after puff_poll_free() until libuv's close callback: it is heap memory of its own.
+ * The handle lives on after puff_poll_free() until libuv's close callback: it is heap memory of its
+ * own.
  */
 #include "loop.h"
 

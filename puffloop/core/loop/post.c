@@ -1,7 +1,7 @@
 /* post.c - the one door for other threads: a lock-free stack and a wake-up per burst.
  *
- * Only the thread that finds the stack empty wakes the loop; the loop takes the whole stack at once and
- * turns it round, so that jobs run in the order in which they were posted.
+ * Only the thread that finds the stack empty wakes the loop; the loop takes the whole stack at once
+ * and turns it round, so that jobs run in the order in which they were posted.
  */
 #include "loop.h"
 

@@ -1,14 +1,16 @@
 /* stream.c - a connected TCP or Unix socket: reads as they come, writes gathered per turn.
  *
- * Output is a list of chunks. A copy chunk has room of its own and takes many small writes; a reference
- * chunk borrows the caller's bytes and gives them back by release().
+ * Output is a list of chunks. A copy chunk has room of its own and takes many small writes; a
+ * reference chunk borrows the caller's bytes and gives them back by release().
  *
  *   first -> [copy: head, small body] -> [ref: 64 KiB of the caller's] -> [copy: ...] <- last
  *
- * flush() hands them to the kernel in one writev, at the end of the turn. What the kernel does not take
- * goes to one uv_write at a time (in_flight), which waits for the socket; later writes queue behind it.
+ * flush() hands them to the kernel in one writev, at the end of the turn. What the kernel does not
+ * take goes to one uv_write at a time (in_flight), which waits for the socket; later writes queue
+ * behind it.
  *
- *   OPEN --close()--> CLOSING (still sending) --all sent, failed or abort()--> CLOSED --> on_close, free
+ *   OPEN --close()--> CLOSING (still sending) --all sent, failed or abort()--> CLOSED
+ *   CLOSED --> on_close, free
  */
 #include "loop.h"
 
@@ -115,8 +117,8 @@ static puff__chunk *pop(puff_stream *s) {
     return c;
 }
 
-/* A release runs the host's code, which may write, flush, close or abort: never while the list is half
- * changed, and not while it still has what was sent, or that would be sent again. */
+/* A release runs the host's code, which may write, flush, close or abort: never while the list is
+ * half changed, and not while it still has what was sent, or that would be sent again. */
 static void free_all(puff_loop *loop, puff__chunk *c) {
     for (puff__chunk *next; c; c = next) {
         next = c->next;
@@ -291,11 +293,13 @@ static bool can_write(const puff_stream *s) {
 
 int puff_stream_write(puff_stream *s, const void *data, size_t len) {
     if (!can_write(s)) return UV_EPIPE;
-    puff__chunk *tail = s->last != s->last_sending ? s->last : NULL; /* what is in flight must not grow */
+    puff__chunk *tail =
+        s->last != s->last_sending ? s->last : NULL; /* what is in flight must not grow */
     size_t fits = tail ? (tail->room < len ? tail->room : len) : 0;
     puff__chunk *more = NULL, **link = &more;
     for (size_t need = len - fits; need > 0; need -= need < CHUNK_CAP ? need : CHUNK_CAP) {
-        puff__chunk *c = copy_chunk_new(loop_of(s)); /* first all the memory, then the first change */
+        puff__chunk *c =
+            copy_chunk_new(loop_of(s)); /* first all the memory, then the first change */
         if (!c) goto fail;
         *link = c;
         link = &c->next;

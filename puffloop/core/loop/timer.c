@@ -1,7 +1,8 @@
 /* timer.c - one 4-ary heap of nanosecond deadlines behind one timer of libuv's.
  *
  * Equal deadlines fire in the order of their start: seq breaks the tie. libuv's timer counts whole
- * milliseconds, so it is set to the next one up: a timer of ours never fires early, and at most 1 ms late.
+ * milliseconds, so it is set to the next one up: a timer of ours never fires early, and at most 1
+ * ms late.
  */
 #include <assert.h>
 #include <string.h>
@@ -50,8 +51,8 @@ static void sift_down(puff_loop *loop, size_t i, puff_timer *t) {
 
 static void on_kernel_timer(uv_timer_t *kt);
 
-/* Sets the kernel's timer for the first deadline, if that has moved to an earlier time. Leaving a timer
- * that is too early costs one empty wake-up; resetting it at each change would cost more. */
+/* Sets the kernel's timer for the first deadline, if that has moved to an earlier time. Leaving a
+ * timer that is too early costs one empty wake-up; resetting it at each change would cost more. */
 static void arm(puff_loop *loop) {
     if (loop->n_timers == 0 || loop->firing_ns) return;
     uint64_t first = loop->heap[0]->deadline_ns;
@@ -75,8 +76,9 @@ static void heap_remove(puff_loop *loop, puff_timer *t) {
         sift_down(loop, i, last);
 }
 
-/* Fires what was due when it began; what callbacks start anew waits for the next turn. It is behind those
- * in the heap: start_at() lets no deadline be before firing_ns now, and seq breaks the tie. */
+/* Fires what was due when it began; what callbacks start anew waits for the next turn. It is behind
+ * those in the heap: start_at() lets no deadline be before firing_ns now, and seq breaks the tie.
+ */
 static void fire_due(puff_loop *loop) {
     uint64_t last_seq = loop->timer_seq;
     loop->firing_ns = puff_loop_update_now(loop);
@@ -90,8 +92,8 @@ static void fire_due(puff_loop *loop) {
     loop->firing_ns = 0;
 }
 
-/* What is due already was started by a callback. An older libuv would run a timer that is set to 0 from
- * here again and again, and nothing else ever: puff__timers_turned() sets it. */
+/* What is due already was started by a callback. An older libuv would run a timer that is set to 0
+ * from here again and again, and nothing else ever: puff__timers_turned() sets it. */
 static void on_kernel_timer(uv_timer_t *kt) {
     puff_loop *loop = PUFF_CONTAINER_OF(kt, puff_loop, kernel_timer);
     puff__loop_enter(loop);

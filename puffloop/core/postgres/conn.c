@@ -1,7 +1,7 @@
 /* conn.c - from a DSN to a connection in pipeline mode, without blocking the loop.
  *
- *   open -> (names: resolve) -> PQconnectStartParams -> PQconnectPoll ... -> pipeline mode ->
- * on_open
+ *   open -> (names: resolve) -> PQconnectStartParams -> PQconnectPoll ...
+ *        -> pipeline mode -> on_open
  *
  * Every step of PQconnectPoll may close the socket and open another (the next host, TLS refused),
  * often under the same number. So the poll handle is thrown away before each step and made anew

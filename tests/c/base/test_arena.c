@@ -42,8 +42,7 @@ TEST(ceiling_counts_rounded_bytes) {
 
 TEST(sizes_that_overflow_are_refused_without_a_ceiling) {
     begin(SIZE_MAX);
-    for (size_t below = 0; below < 64; below++)
-        CHECK(!puff_arena_alloc(&arena, SIZE_MAX - below));
+    for (size_t below = 0; below < 64; below++) CHECK(!puff_arena_alloc(&arena, SIZE_MAX - below));
     CHECK(!puff_arena_dup(&arena, "x", SIZE_MAX));
     CHECK_EQ_INT(arena.used, 0);
     end();

@@ -23,7 +23,8 @@ TEST(names_of_http_are_known) {
     CHECK_EQ_STR(puff_err_name(PUFF_HTTP_ELENGTH), "PUFF_HTTP_ELENGTH");
 }
 
-/* libuv makes a string for a code that it does not know, and nobody can free it: the leak checkers see. */
+/* libuv makes a string for a code that it does not know, and nobody can free it: the leak checkers
+ * see. */
 TEST(unknown_codes_have_a_name_without_a_leak) {
     for (int code = -9000; code < -8990; code++) {
         CHECK(puff_err_name(code) && *puff_err_name(code));

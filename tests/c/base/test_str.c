@@ -24,7 +24,8 @@ static bool to_u64(const char *s, uint64_t *out) {
 
 TEST(numbers_are_digits_and_nothing_else) {
     uint64_t n = 7;
-    static const char *const bad[] = {"", "-1", "+1", " 1", "1 ", "1a", "0x1", "1_0", "1,0", "/", ":"};
+    static const char *const bad[] = {"",    "-1",  "+1",  " 1", "1 ", "1a",
+                                      "0x1", "1_0", "1,0", "/",  ":"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         if (to_u64(bad[i], &n)) CHECK_FAIL("\"%s\" was read as a number", bad[i]);
     CHECK_EQ_INT(n, 7);

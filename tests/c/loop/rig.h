@@ -53,8 +53,8 @@ RIG_UNUSED static void turn_some(void) {
 
 RIG_UNUSED static bool fd_is_open(int fd) { return fcntl(fd, F_GETFD) >= 0; }
 
-/* The number of descriptors of the process: a test compares before and after. The first loop of a process
- * opens two that libuv keeps. */
+/* The number of descriptors of the process: a test compares before and after. The first loop of a
+ * process opens two that libuv keeps. */
 RIG_UNUSED static int count_fds(void) {
     static bool warm;
     puff_loop *first;

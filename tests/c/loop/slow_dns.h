@@ -1,5 +1,5 @@
-/* slow_dns.h - a getaddrinfo of the test's own: libuv finds it before the C library's. A name that begins
- * with "slow" hangs until slow_dns_answer(), all others are numeric. */
+/* slow_dns.h - a getaddrinfo of the test's own: libuv finds it before the C library's. A name that
+ * begins with "slow" hangs until slow_dns_answer(), all others are numeric. */
 #ifndef SLOW_DNS_H
 #define SLOW_DNS_H
 

@@ -51,15 +51,17 @@ static void finish(void) {
 }
 
 static void start(const char *host, int to_port, uint64_t timeout_ms) {
-    CHECK_EQ_INT(puff_tcp_connect(&conn, loop, host, (uint16_t)to_port, timeout_ms, on_connect,
-                                  &n_answers), 0);
+    CHECK_EQ_INT(
+        puff_tcp_connect(&conn, loop, host, (uint16_t)to_port, timeout_ms, on_connect, &n_answers),
+        0);
     CHECK_EQ_INT(n_answers, 0);
 }
 
 static void check_failed(int code, const char *words) {
     turn_until(&n_answers, 1);
     CHECK_EQ_INT(answer_fd, -1);
-    if (answer_err.code != code) CHECK_FAIL("%d, expected %d: %s", answer_err.code, code, answer_err.msg);
+    if (answer_err.code != code)
+        CHECK_FAIL("%d, expected %d: %s", answer_err.code, code, answer_err.msg);
     if (!strstr(answer_err.msg, words)) CHECK_FAIL("\"%s\" does not say %s", answer_err.msg, words);
 }
 
@@ -106,11 +108,13 @@ static int full_port, full_listener, fillers[8];
 static void begin_full(void) {
     begin_connect();
     full_listener = tcp_listener(0, &full_port);
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons((uint16_t)full_port),
+    struct sockaddr_in addr = {.sin_family = AF_INET,
+                               .sin_port = htons((uint16_t)full_port),
                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     for (int i = 0; i < 8; i++) {
         fillers[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-        if (connect(fillers[i], (struct sockaddr *)&addr, sizeof addr)) CHECK_EQ_INT(errno, EINPROGRESS);
+        if (connect(fillers[i], (struct sockaddr *)&addr, sizeof addr))
+            CHECK_EQ_INT(errno, EINPROGRESS);
     }
 }
 
@@ -181,8 +185,9 @@ static void on_connect_cancel(void *arg, int fd, const puff_err *err) {
 
 TEST(cancel_in_the_answer_is_harmless) {
     begin_connect();
-    CHECK_EQ_INT(puff_tcp_connect(&conn, loop, "localhost", (uint16_t)port, LONG_MS, on_connect_cancel,
-                                  &n_answers), 0);
+    CHECK_EQ_INT(puff_tcp_connect(&conn, loop, "localhost", (uint16_t)port, LONG_MS,
+                                  on_connect_cancel, &n_answers),
+                 0);
     check_connected();
     turn_some();
     finish();
@@ -227,7 +232,8 @@ TEST(abstract_unix_socket_is_reached) {
     memcpy(addr.sun_path, name, (size_t)n);
     addr.sun_path[0] = '\0';
     CHECK_EQ_INT(bind(fd, (struct sockaddr *)&addr,
-                      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)n)), 0);
+                      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)n)),
+                 0);
     CHECK_EQ_INT(listen(fd, 4), 0);
     start_unix(name);
     check_connected();
@@ -241,7 +247,8 @@ TEST(every_allocation_may_fail) {
     for (size_t at = 1;; at++) {
         begin_connect();
         memory.fail_at = memory.n_calls + at;
-        int rc = puff_tcp_connect(&conn, loop, "two", (uint16_t)port, LONG_MS, on_connect, &n_answers);
+        int rc =
+            puff_tcp_connect(&conn, loop, "two", (uint16_t)port, LONG_MS, on_connect, &n_answers);
         if (rc == 0)
             turn_until(&n_answers, 1);
         else {

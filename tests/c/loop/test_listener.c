@@ -53,7 +53,8 @@ static void finish(void) {
 
 static int call(int port) {
     int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+    struct sockaddr_in addr = {.sin_family = AF_INET,
+                               .sin_port = htons((uint16_t)port),
                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     CHECK_EQ_INT(connect(fd, (struct sockaddr *)&addr, sizeof addr), 0);
     return fd;
@@ -161,7 +162,8 @@ static int call_path(const char *to) {
     if (to[0] == '@') addr.sun_path[0] = '\0';
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     CHECK_EQ_INT(connect(fd, (struct sockaddr *)&addr,
-                         (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)), 0);
+                         (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)),
+                 0);
     return fd;
 }
 
@@ -256,8 +258,8 @@ TEST(a_socket_that_listens_already_is_taken) {
 
 /* ---- failing ---- */
 
-/* The child has no descriptor left: a caller sees a close rather than a hang, and the listener goes on
- * when there are some again. */
+/* The child has no descriptor left: a caller sees a close rather than a hang, and the listener goes
+ * on when there are some again. */
 static void accept_without_descriptors(void) {
     CHECK_EQ_INT(open_listener((puff_listener_options){.host = "127.0.0.1"}), 0);
     int port = puff_listener_port(listener);
@@ -298,8 +300,10 @@ TEST(every_allocation_may_fail) {
         begin_listener();
         memory.fail_at = memory.n_calls + at;
         int rc = open_listener((puff_listener_options){.unix_path = path});
-        if (rc == 0) puff_listener_close(listener);
-        else CHECK_EQ_INT(rc, UV_ENOMEM);
+        if (rc == 0)
+            puff_listener_close(listener);
+        else
+            CHECK_EQ_INT(rc, UV_ENOMEM);
         CHECK_EQ_INT(access(path, F_OK), -1);
         turn_while_open();
         bool failed = memory.n_calls >= memory.fail_at;

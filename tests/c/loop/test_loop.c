@@ -1,4 +1,5 @@
-/* Turns: when the hooks run, deferred jobs, when a turn sleeps, and the loop's end with things open. */
+/* Turns: when the hooks run, deferred jobs, when a turn sleeps, and the loop's end with things
+ * open. */
 #include <sys/wait.h>
 
 #include "rig.h"
@@ -221,6 +222,7 @@ TEST(turn_does_not_sleep_when_a_timer_has_fired) {
     puff_timer_start_at(&timer, 1);
     puff_loop_turn(loop, true); /* would sleep for an hour */
     CHECK_EQ_INT(n_jobs, 1);
+    CHECK_EQ_STR(trace, "timer"); /* and the lock was not given up for that */
     puff_timer_stop(&far);
     end();
 }
@@ -345,13 +347,15 @@ TEST(free_answers_whoever_connects) {
     int n_fds = count_fds();
     begin();
     n_answers = 0;
-    int quiet = socket(AF_INET, SOCK_STREAM, 0); /* listens with a backlog of 0, and nobody accepts */
+    int quiet =
+        socket(AF_INET, SOCK_STREAM, 0); /* listens with a backlog of 0, and nobody accepts */
     struct sockaddr addr = {.sa_family = AF_INET};
     socklen_t len = sizeof addr;
     CHECK_EQ_INT(bind(quiet, &addr, sizeof addr), 0);
     CHECK_EQ_INT(listen(quiet, 0), 0);
     CHECK_EQ_INT(getsockname(quiet, &addr, &len), 0);
-    uint16_t port = (uint16_t)((unsigned char)addr.sa_data[0] << 8 | (unsigned char)addr.sa_data[1]);
+    uint16_t port =
+        (uint16_t)((unsigned char)addr.sa_data[0] << 8 | (unsigned char)addr.sa_data[1]);
     puff_connect *c;
     for (int i = 0; i < 3; i++)
         CHECK_EQ_INT(puff_tcp_connect(&c, loop, "127.0.0.1", port, 60000, on_connected, NULL), 0);

@@ -108,7 +108,8 @@ TEST(no_callback_comes_after_free_not_even_in_the_same_batch) {
     for (int i = 0; i < 4; i++) close(fds[i / 2][i % 2]);
 }
 
-/* The number of a descriptor comes again at once: the old one's events must not reach the new one. */
+/* The number of a descriptor comes again at once: the old one's events must not reach the new one.
+ */
 TEST(descriptor_may_be_closed_right_after_free) {
     begin_poll();
     puff_poll_set(w.p, PUFF_READABLE);

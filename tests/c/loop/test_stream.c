@@ -62,8 +62,10 @@ static void on_close(puff_stream *s) {
     e->s = NULL;
 }
 
-static const puff_stream_cbs cbs = {
-    .on_read = on_read, .on_drain = on_drain, .on_write_error = on_write_error, .on_close = on_close};
+static const puff_stream_cbs cbs = {.on_read = on_read,
+                                    .on_drain = on_drain,
+                                    .on_write_error = on_write_error,
+                                    .on_close = on_close};
 
 static void tcp_pair(int pair[2]) {
     int listener = socket(AF_INET, SOCK_STREAM, 0);
@@ -217,7 +219,8 @@ TEST(a_peer_that_does_not_read_costs_what_is_queued_and_no_more) {
         if (i % 10 == 0) puff_loop_turn(loop, false);
     }
     CHECK_EQ_INT(puff_stream_queued(ep.s), queued + 5000);
-    CHECK(memory.n_live <= blocks + 2); /* small writes share a chunk while the socket is full, too */
+    CHECK(memory.n_live <=
+          blocks + 2); /* small writes share a chunk while the socket is full, too */
     peer_reads_until(BIG + 5000);
     CHECK(memcmp(received, big, BIG) == 0);
     for (int i = 0; i < 5000; i++) CHECK_EQ_INT(received[BIG + i], 'x');

@@ -216,7 +216,8 @@ TEST(many_at_random_fire_as_the_model_says) {
             if (rand() % 4 == 0)
                 puff_timer_stop(&t->timer);
             else /* few distinct deadlines, so that many are equal */
-                CHECK_EQ_INT(puff_timer_start_at(&t->timer, base + (uint64_t)(rand() % 40) * 50000), 0);
+                CHECK_EQ_INT(puff_timer_start_at(&t->timer, base + (uint64_t)(rand() % 40) * 50000),
+                             0);
         }
         int n = model_order(ids);
         turn_while_open();
@@ -244,8 +245,8 @@ TEST(no_memory_for_the_heap_leaves_the_others_alone) {
     end();
 }
 
-/* What the host does between turns takes time too: libuv from 1.45 on does not look at the clock again
- * before it sleeps. */
+/* What the host does between turns takes time too: libuv from 1.45 on does not look at the clock
+ * again before it sleeps. */
 TEST(time_that_passed_between_turns_counts) {
     begin();
     n_fired = 0;
