@@ -4,6 +4,8 @@ here.
 - up to 3.12, run_forever() is one piece: its parts around the run, as 3.13 has them;
 - up to 3.11, a thread waits for each child process: here a pidfd does, as in asyncio from 3.12 on.
 """
+# All of it is the interpreter's private half, which typeshed does not know.
+# pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
