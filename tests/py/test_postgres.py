@@ -374,7 +374,7 @@ def test_no_connection_is_told_at_once(
 def test_cancelled_query_leaves_the_connection_right(pg: Postgres) -> None:
     async def main() -> None:
         for _ in range(5):
-            task = asyncio.create_task(pg.fetchval("select 'stale' from pg_sleep(0.05)"))
+            task = asyncio.create_task(pg.fetchval("select 'stale' from pg_sleep(0.3)"))
             await asyncio.sleep(0.01)
             task.cancel()
             answers = await asyncio.gather(*[pg.fetchval("select $1::int", n) for n in range(20)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 APP = """
@@ -94,6 +96,7 @@ def test_import_path_with_dots(puff_serve: PuffServe, folder: Path) -> None:
     assert get(puff_serve("package.app", cwd=folder).url) == "hello"
 
 
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 def test_curl_agrees(puff_serve: PuffServe, folder: Path) -> None:
     serve = puff_serve("hello:app", cwd=folder)
     done = subprocess.run(
@@ -109,11 +112,8 @@ def test_curl_agrees(puff_serve: PuffServe, folder: Path) -> None:
 def test_unix_socket(puff_serve: PuffServe, folder: Path) -> None:
     serve = puff_serve("hello:app", "--bind", f"unix:{folder}/s", cwd=folder)
     assert serve.address == f"{folder}/s"
-    done = subprocess.run(
-        ["curl", "-sS", "--max-time", "10", "--unix-socket", f"{folder}/s", "http://x/"],
-        capture_output=True,
-    )
-    assert done.stdout == b"hello"
+    with httpx.Client(transport=httpx.HTTPTransport(uds=f"{folder}/s")) as client:
+        assert client.get("http://x/").text == "hello"
     serve.stop()
     assert not (folder / "s").exists()
 
