@@ -264,6 +264,10 @@ def test_user_types_arrive_as_text(pg: Postgres) -> None:
         ("select $1::date", dt.datetime(2024, 1, 1), TypeError, "date"),
         ("select $1::text", "a\0b", ValueError, "NUL"),
         ("select $1::jsonb", object(), TypeError, "object"),
+        ("select $1::text[]", ["a", "b\0c"], ValueError, "NUL"),
+        ("select $1::jsonb", b'{"a": "\0"}', ValueError, "NUL"),
+        ("select $1::text", "\ud800", ValueError, "surrogates"),
+        ("select $1::int4[]", [[1, [2, "x"]], 3], errors.PostgresError, "array"),
         ("select $1::point", 5, TypeError, "takes a str"),
     ],
 )
@@ -360,6 +364,23 @@ def test_no_connection_is_told_at_once(
         for error in calls:
             assert isinstance(error, errors.PostgresConnectionError) and says in str(error)
             assert not error.maybe_executed
+
+    try:
+        run(main)
+    finally:
+        config.use(None)
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:secret word@[::1/db", "postgresql://u:secret@h/db?nosuch=1"]
+)
+def test_bad_url_is_told_without_its_password(url: str) -> None:
+    pg = use_url(url)
+
+    async def main() -> None:
+        with pytest.raises(errors.PuffError) as caught:
+            await pg.fetchval("select 1")
+        assert "secret" not in str(caught.value)
 
     try:
         run(main)

@@ -113,13 +113,16 @@ cdef _Pool _open_pool(LoopBase loop, str name):
     cdef puff_pg_pool_options opts
     cdef puff_err err
     cdef _Pool pool = _Pool()
-    cdef bytes dsn = config.pool_url("postgres", name).encode()
+    cdef str url = config.pool_url("postgres", name)
+    cdef bytes dsn = url.encode()
     memset(&opts, 0, sizeof(opts))
     opts.size = sizeof(opts)
     opts.dsn = dsn
     _fill_options(&opts, config.pool_options("postgres", name))
     if puff_pg_pool_new(&pool.pool, loop.core, &opts, &err) != 0:
-        raise errors.ConfigError(f"[[postgres]] {name}: {err.msg.decode('utf-8', 'replace')}")
+        # libpq may quote the whole URL, and with it the password.
+        message = err.msg.decode("utf-8", "replace").replace(url, config.mask_url(url))
+        raise errors.ConfigError(f"[[postgres]] {name}: {message}")
     return pool
 
 

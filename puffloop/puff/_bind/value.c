@@ -250,10 +250,18 @@ static int put_text(puff_buf *out, const puff_pg_type *type, PyObject *v) {
 
 /* ---- parameters ---- */
 
+/* libpq takes text as a C string: what follows a NUL would be lost without a word. */
+static int check_no_nul(const char *text, size_t len) {
+    if (len == 0 || !memchr(text, '\0', len)) return 0;
+    PyErr_SetString(PyExc_ValueError, "Postgres has no NUL character in text");
+    return -1;
+}
+
 static int param_text(puff_pg_params *params, int i, const puff_pg_type *type, PyObject *v) {
     puff_buf out;
     puff_buf_init(&out, &puff_alloc_system, (size_t)1 << 30);
     int rc = put_text(&out, type, v);
+    if (rc == 0) rc = check_no_nul(out.data, out.len);
     if (rc == 0)
         rc = from_core(puff_pg_params_copy(params, i, out.data ? out.data : "", out.len, 0), type);
     puff_buf_deinit(&out);
@@ -263,11 +271,7 @@ static int param_text(puff_pg_params *params, int i, const puff_pg_type *type, P
 static int param_str(puff_pg_params *params, int i, const puff_pg_type *type, PyObject *v) {
     Py_ssize_t len;
     const char *utf8 = PyUnicode_AsUTF8AndSize(v, &len); /* kept by v */
-    if (!utf8) return -1;
-    if (memchr(utf8, '\0', (size_t)len)) {
-        PyErr_SetString(PyExc_ValueError, "Postgres has no NUL character in text");
-        return -1;
-    }
+    if (!utf8 || check_no_nul(utf8, (size_t)len) < 0) return -1;
     return from_core(puff_pg_params_ref(params, i, utf8, (size_t)len, 0), type);
 }
 
