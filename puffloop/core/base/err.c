@@ -52,14 +52,23 @@ const char *puff_err_text(int code) {
     return i < N_CODES ? codes[i].text : "unknown error";
 }
 
+/* What was cut at len must not end inside a character: it would not decode. */
+static void trim_utf8(char *msg, size_t len) {
+    size_t lead = len - 1; /* of the last character */
+    while (lead > 0 && len - lead < 4 && ((unsigned char)msg[lead] & 0xc0) == 0x80) lead--;
+    unsigned char c = (unsigned char)msg[lead];
+    size_t want = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
+    if (len - lead < want) msg[lead] = '\0';
+}
+
 int puff_err_set(puff_err *err, int code, enum puff_err_domain domain, const char *fmt, ...) {
     if (!err) return code;
-    err->code = code;
-    err->domain = domain;
-    err->sqlstate[0] = '\0';
+    puff_err new = {.code = code, .domain = domain}; /* an argument may be err->msg itself */
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(err->msg, sizeof err->msg, fmt, ap);
+    int n = vsnprintf(new.msg, sizeof new.msg, fmt, ap);
     va_end(ap);
+    if (n >= (int)sizeof new.msg) trim_utf8(new.msg, sizeof new.msg - 1);
+    *err = new;
     return code;
 }

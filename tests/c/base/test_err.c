@@ -45,4 +45,33 @@ TEST(set_returns_its_code_and_cuts_the_message) {
     CHECK_EQ_INT(strlen(err.msg), sizeof err.msg - 1);
 }
 
+TEST(a_message_may_quote_the_one_before) {
+    puff_err e;
+    puff_err_set(&e, PUFF_EAUTH, PUFF_DOMAIN_REDIS, "inner");
+    puff_err_set(&e, PUFF_ECONNECT, PUFF_DOMAIN_REDIS, "outer: %s", e.msg);
+    CHECK_EQ_STR(e.msg, "outer: inner");
+}
+
+/* The length of a message that is too long: before, then character again and again. */
+static size_t cut(size_t before, const char *character) {
+    char text[2000];
+    memset(text, 'a', before);
+    for (size_t at = before; at + 8 < sizeof text; at += strlen(character))
+        strcpy(text + at, character);
+    puff_err e;
+    puff_err_set(&e, PUFF_EDB, PUFF_DOMAIN_POSTGRES, "%s", text);
+    return strlen(e.msg);
+}
+
+TEST(a_message_is_cut_between_characters) {
+    CHECK_EQ_INT(cut(0, "b"), 497);
+    CHECK_EQ_INT(cut(0, "\xc3\xa4"), 496);
+    CHECK_EQ_INT(cut(1, "\xc3\xa4"), 497);
+    for (size_t before = 0; before < 4; before++) {
+        CHECK_EQ_INT((cut(before, "\xe2\x82\xac") - before) % 3, 0);
+        CHECK_EQ_INT((cut(before, "\xf0\x9f\x90\xa1") - before) % 4, 0);
+        CHECK(cut(before, "\xf0\x9f\x90\xa1") > 493);
+    }
+}
+
 RUN_TESTS;
