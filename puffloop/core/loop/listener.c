@@ -21,7 +21,7 @@
 enum {
     BACKLOG = 2048,
     ACCEPT_BURST = 64, /* per turn, so that a flood of callers does not starve those who are in */
-    EMFILE_PAUSE_MS = 250 /* descriptors come back when connections close, not at once */
+    REST_MS = 250      /* descriptors come back when connections close, not at once */
 };
 
 struct puff_listener {
@@ -43,22 +43,32 @@ static void spare_take(puff_loop *loop) {
     if (loop->spare_fd < 0) loop->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-/* The process is out of descriptors: turn one caller away and rest a while. */
+/* The process is out of descriptors: turn one caller away. */
 static void out_of_fds(puff_listener *l) {
-    if (l->loop->spare_fd >= 0) {
-        close(l->loop->spare_fd);
-        l->loop->spare_fd = -1;
-        int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
-        if (fd >= 0) close(fd);
-        spare_take(l->loop);
-    }
+    if (l->loop->spare_fd < 0) return;
+    close(l->loop->spare_fd);
+    l->loop->spare_fd = -1;
+    int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
+    if (fd >= 0) close(fd);
+    spare_take(l->loop);
+}
+
+/* For what does not go away at once, and would be tried again at once and for ever. */
+static void rest(puff_listener *l) {
     /* Without memory for the timer it goes on at once: better busy than deaf. */
-    if (puff_timer_start(&l->pause, EMFILE_PAUSE_MS) == 0) puff_poll_set(l->poll, 0);
+    if (puff_timer_start(&l->pause, REST_MS) == 0) puff_poll_set(l->poll, 0);
 }
 
 static void listener_free(puff_listener *l) {
     puff_free(l->loop->alloc, l->unix_path);
     puff_free(l->loop->alloc, l);
+}
+
+/* Something about this one caller (accept(2)), who is gone by now. */
+static bool is_of_caller(int e) {
+    return e == ECONNABORTED || e == EINTR || e == EPERM || e == EPROTO || e == ENOPROTOOPT ||
+           e == EOPNOTSUPP || e == ENETDOWN || e == ENETUNREACH || e == EHOSTDOWN ||
+           e == EHOSTUNREACH || e == ENONET || e == ETIMEDOUT;
 }
 
 /* True: try the next one. */
@@ -70,13 +80,11 @@ static bool accept_one(puff_listener *l) {
         l->cb(l, fd, (struct sockaddr *)&peer, len);
         return true;
     }
-    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-        out_of_fds(l);
-        return false;
-    }
-    /* A caller who is gone already (ECONNABORTED and the network errors of accept(2)) is skipped.
-     */
-    return errno != EAGAIN && errno != EWOULDBLOCK && errno != EBADF && errno != EINVAL;
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
+    if (is_of_caller(errno)) return true;
+    if (errno == EMFILE || errno == ENFILE) out_of_fds(l);
+    rest(l);
+    return false;
 }
 
 static void on_readable(puff_poll *p, int status, int events) {
@@ -118,6 +126,14 @@ static int open_tcp(const struct addrinfo *ai, const puff_listener_options *o, i
     return 0;
 }
 
+/* The first that can be had: localhost may be ::1 first where there is no IPv6. */
+static int open_any(const struct addrinfo *ai, const puff_listener_options *o, int *out) {
+    int rc = open_tcp(ai, o, out);
+    while ((rc == UV_EAFNOSUPPORT || rc == UV_EADDRNOTAVAIL) && (ai = ai->ai_next) != NULL)
+        rc = open_tcp(ai, o, out);
+    return rc;
+}
+
 static int open_host(const puff_listener_options *o, int *fd, puff_err *err) {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *list;
@@ -128,7 +144,7 @@ static int open_host(const puff_listener_options *o, int *fd, puff_err *err) {
     if (gai)
         return puff_err_set(err, UV_EADDRNOTAVAIL, PUFF_DOMAIN_SYSTEM, "cannot listen on %s: %s",
                             o->host, gai_strerror(gai));
-    int rc = open_tcp(list, o, fd);
+    int rc = open_any(list, o, fd);
     freeaddrinfo(list);
     if (rc)
         puff_err_set(err, rc, PUFF_DOMAIN_SYSTEM, "cannot listen on %s:%u: %s", o->host, o->port,

@@ -86,7 +86,12 @@ const puff_alloc *puff_loop_alloc(puff_loop *loop) { return loop->alloc; }
 uv_loop_t *puff_loop_uv(puff_loop *loop) { return &loop->uv; }
 int puff_loop_backend_fd(puff_loop *loop) { return uv_backend_fd(&loop->uv); }
 puff_loop_stats puff_loop_get_stats(puff_loop *loop) { return loop->stats; }
-int puff_loop_fork(puff_loop *loop) { return uv_loop_fork(&loop->uv); }
+
+int puff_loop_fork(puff_loop *loop) {
+    int rc = uv_loop_fork(&loop->uv);
+    if (rc == 0) puff__post_forked(loop);
+    return rc;
+}
 
 void puff_loop_set_hooks(puff_loop *loop, const puff_loop_hooks *hooks) {
     loop->hooks = hooks ? *hooks : (puff_loop_hooks){0};

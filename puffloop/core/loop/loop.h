@@ -73,7 +73,8 @@ int puff__timers_init(puff_loop *loop);
 void puff__timers_turned(puff_loop *loop); /* at the end of a turn */
 void puff__timers_deinit(puff_loop *loop);
 int puff__post_init(puff_loop *loop);
-void puff__post_run(puff_loop *loop); /* what has been posted until now */
+void puff__post_run(puff_loop *loop);    /* what has been posted until now */
+void puff__post_forked(puff_loop *loop); /* in the child */
 /* The request goes on without anybody who waits: its callback will not run. */
 void puff__dns_abandon(puff_dns *d);
 

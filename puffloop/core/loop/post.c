@@ -5,6 +5,8 @@
  */
 #include "loop.h"
 
+#include <errno.h>
+
 void puff__post_run(puff_loop *loop) {
     if (!atomic_load_explicit(&loop->posted, memory_order_relaxed)) return;
     puff_post *stack = atomic_exchange_explicit(&loop->posted, NULL, memory_order_acquire);
@@ -37,7 +39,18 @@ void puff_loop_post(puff_loop *loop, puff_post *job) {
     if (!head) uv_async_send(&loop->async);
 }
 
-void puff_loop_wake(puff_loop *loop) { uv_async_send(&loop->async); }
+void puff_loop_wake(puff_loop *loop) {
+    int saved = errno; /* what a signal handler has interrupted may be about to read it */
+    uv_async_send(&loop->async);
+    errno = saved;
+}
+
+/* A wake-up that was under way has gone to the parent. libuv 1.44 remembers it in the child, too, and
+ * would send none ever again: its own field, cleared by hand until the floor is above that version. */
+void puff__post_forked(puff_loop *loop) {
+    loop->async.pending = 0;
+    uv_async_send(&loop->async);
+}
 
 int puff__post_init(puff_loop *loop) {
     int rc = uv_async_init(&loop->uv, &loop->async, on_async);

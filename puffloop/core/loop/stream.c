@@ -213,7 +213,7 @@ static void check_drain(puff_stream *s) {
 static size_t gather(const puff_stream *s, uv_buf_t *bufs) {
     size_t n = 0;
     for (puff__chunk *c = s->first; c && n < MAX_IOV; c = c->next)
-        bufs[n++] = uv_buf_init((char *)c->data, (unsigned)c->len);
+        bufs[n++] = (uv_buf_t){.base = (char *)c->data, .len = c->len}; /* may exceed 4 GiB */
     return n;
 }
 

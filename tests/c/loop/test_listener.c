@@ -1,6 +1,7 @@
 /* Listeners: bursts, addresses, socket files, no descriptors left, closing from inside. */
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/resource.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -296,6 +297,18 @@ TEST(no_descriptors_left_turns_callers_away_and_rests) {
     int status;
     CHECK(waitpid(child, &status, 0) == child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    finish();
+}
+
+/* A socket that its owner has shut down is readable for ever, and accept() says EINVAL. */
+TEST(a_socket_that_cannot_accept_any_more_is_no_busy_loop) {
+    begin_listener();
+    CHECK_EQ_INT(open_listener((puff_listener_options){.host = "127.0.0.1"}), 0);
+    CHECK_EQ_INT(shutdown(puff_listener_fd(listener), SHUT_RDWR), 0);
+    turn_some();
+    struct pollfd ready = {.fd = puff_loop_backend_fd(loop), .events = POLLIN};
+    CHECK_EQ_INT(poll(&ready, 1, 0), 0);
+    puff_listener_close(listener);
     finish();
 }
 

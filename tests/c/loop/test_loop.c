@@ -424,4 +424,28 @@ TEST(child_has_a_loop_of_its_own_after_fork) {
     close(pair[1]);
 }
 
+/* The wake-up is the parent's, but not the job; and later jobs need wake-ups of their own. */
+TEST(what_was_posted_before_a_fork_runs_in_the_child) {
+    static puff_post before = {.run = run_post}, after = {.run = run_post};
+    begin();
+    n_answers = 0;
+    puff_loop_turn(loop, false);
+    puff_loop_post(loop, &before);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK_EQ_INT(puff_loop_fork(loop), 0);
+        turn_until(&n_answers, 1);
+        puff_loop_post(loop, &after);
+        turn_until(&n_answers, 2);
+        end();
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    turn_until(&n_answers, 1);
+    end();
+}
+
 RUN_TESTS;

@@ -1,4 +1,5 @@
 /* The door for other threads. */
+#include <errno.h>
 #include <pthread.h>
 
 #include "rig.h"
@@ -91,6 +92,14 @@ TEST(a_job_may_post_itself_again_or_free_itself) {
     }
     puff_loop_turn(loop, false);
     CHECK_EQ_INT(n_done, 110);
+    end();
+}
+
+TEST(wake_leaves_errno_to_what_it_interrupts) {
+    begin();
+    errno = ENOENT;
+    for (int i = 0; i < 3; i++) puff_loop_wake(loop);
+    CHECK_EQ_INT(errno, ENOENT);
     end();
 }
 
