@@ -96,7 +96,8 @@ typedef struct puff_post {
     void (*run)(struct puff_post *self); /* on the loop's thread; owns self again */
 } puff_post;
 
-/* Any thread. The storage is the caller's until run. One wake-up per burst. */
+/* Any thread. The storage is the caller's until run; the loop must outlive this call, also where the
+ * job has run before it returns. One wake-up per burst. */
 PUFF_API void puff_loop_post(puff_loop *loop, puff_post *job);
 /* Any thread, and a signal handler: makes a waiting turn return. */
 PUFF_API void puff_loop_wake(puff_loop *loop);
@@ -130,7 +131,9 @@ static inline bool puff_timer_active(const puff_timer *t) { return t->index != S
 
 enum { PUFF_READABLE = 1, PUFF_WRITABLE = 2, PUFF_DISCONNECT = 4 };
 
-/* Readiness of a descriptor that stays its owner's. events: PUFF_* bits; status: 0 or UV_E*. */
+/* Readiness of a descriptor that stays its owner's. events: PUFF_* bits; status: 0 or UV_E*. An error of
+ * the descriptor (POLLERR) is UV_EBADF whatever it is: read or write to learn it. Nothing is watched
+ * then, until puff_poll_set(). */
 typedef struct puff_poll puff_poll;
 typedef void (*puff_poll_cb)(puff_poll *p, int status, int events);
 
@@ -148,7 +151,8 @@ PUFF_API void puff_poll_free(puff_poll *p);
 typedef struct puff_stream puff_stream;
 
 typedef struct puff_stream_cbs {
-    /* Optional. Where the next read goes; NULL or *cap == 0 uses the loop's own buffer (64 KiB). */
+    /* Optional. Where the next read goes; NULL or *cap == 0 uses the loop's own buffer (64 KiB). It
+     * must not stop or close the stream: the read comes in any case. */
     void (*on_alloc)(puff_stream *s, char **buf, size_t *cap);
     /* n > 0: bytes (borrowed until return; buf is what on_alloc gave). n == 0: nothing after all,
      * buf is given back. n == UV_EOF: the peer finished. Other n < 0: the stream failed. */
