@@ -1,4 +1,4 @@
-"""The plainest ASGI app: two bodies and an echo."""
+"""The plainest ASGI app: two bodies and an echo. Servers derive content-length themselves."""
 
 from __future__ import annotations
 
@@ -20,6 +20,5 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         body = b"".join(parts)
     else:
         body = BODIES[scope["path"]]
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, length]})
+    await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     await send({"type": "http.response.body", "body": body})
