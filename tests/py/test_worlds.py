@@ -10,6 +10,7 @@ import gc
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -289,6 +290,36 @@ def test_stale_wake_up_does_not_resume_the_next_wait() -> None:
         assert await greenlet.join() >= 0.03
 
     run(main)
+
+
+def test_idle_worker_keeps_no_context_alive() -> None:
+    var: contextvars.ContextVar[Any] = contextvars.ContextVar("var")
+
+    class Request:
+        pass
+
+    async def main() -> None:
+        def begin() -> tuple[puff.Greenlet[None], weakref.ref[Request]]:
+            request = Request()
+            var.set(request)
+            return puff.spawn(lambda: None), weakref.ref(request)
+
+        job, request = contextvars.copy_context().run(begin)
+        await job.join()
+        gc.collect()
+        assert request() is None
+
+    run(main)
+
+
+def test_join_of_another_loops_greenlet_is_refused() -> None:
+    box: list[puff.Greenlet[None]] = []
+    # In a thread without a loop it would begin when that thread waits for something.
+    thread = threading.Thread(target=lambda: box.append(puff.spawn(lambda: None)))
+    thread.start()
+    thread.join()
+    with pytest.raises(RuntimeError, match="another loop"):
+        box[0].join(timeout=10)
 
 
 def test_join_itself_is_refused() -> None:

@@ -1,6 +1,8 @@
 """Pooled greenlets: switching in from the loop's dispatch, parking, throwing. See docs/design.md.
 """
 
+from cpython.object cimport PyObject
+
 from puff._bind.loop cimport LoopBase
 
 
@@ -17,6 +19,10 @@ cdef class Worker:
 
 # The worker that runs in this thread now, or None.
 cdef Worker current()
+# Between these two nothing parks, and a puff call returns its awaitable: for a core callback that
+# runs the user's Python (a parameter's __index__, a destructor) while core structs are half changed.
+cdef PyObject *hide() noexcept
+cdef void show(PyObject *hidden) noexcept
 # Leaves the current worker until resume(worker, token); raises what throw_into() brings.
 cdef int park(Worker worker, object token) except -1
 # Both from the loop's dispatch only, and without effect unless the worker is parked for this token.

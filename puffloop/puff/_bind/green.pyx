@@ -105,6 +105,7 @@ cdef class Worker:
                     {"message": "unhandled exception in a greenlet", "exception": exc}
                 )
             self.job = None
+            self.raw.gr_context = None  # an idle worker keeps no request's variables alive
             pool.busy.discard(self)
             if len(pool.idle) >= MAX_IDLE:
                 return
@@ -116,6 +117,18 @@ cdef Worker current():
     if puff_current_worker is NULL:
         return None
     return <Worker>puff_current_worker
+
+
+cdef PyObject *hide() noexcept:
+    global puff_current_worker
+    cdef PyObject *hidden = puff_current_worker
+    puff_current_worker = NULL
+    return hidden
+
+
+cdef void show(PyObject *hidden) noexcept:
+    global puff_current_worker
+    puff_current_worker = hidden
 
 
 cdef int _switch_in(Worker worker, object exc) except -1:

@@ -92,6 +92,9 @@ cdef class _Join(_TimedWaiter):
     cdef int start(self) except -1:
         cdef Greenlet greenlet
         for greenlet in self.greenlets:
+            if greenlet.loop is not self.loop and greenlet.state != DEAD:
+                self.leave()
+                raise RuntimeError("the greenlet runs on another loop: join it there")
             if greenlet.state == DEAD:
                 if self.ended(greenlet):
                     return 0

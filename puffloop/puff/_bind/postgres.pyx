@@ -7,10 +7,12 @@
 The pool of a loop hangs in loop.clients and closes with it.
 """
 
+from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.string cimport memset
 
+from puff._bind cimport green
 from puff._bind.core cimport *
 from puff._bind.loop cimport LoopBase, running
 from puff._bind.waiter cimport Waiter, call
@@ -170,6 +172,7 @@ cdef class _Query(Waiter):
 cdef int on_encode(puff_pg_query *q, puff_pg_statement *st, puff_pg_params *params) noexcept:
     cdef _Query query = <_Query>q.data
     cdef int i = 0
+    cdef PyObject *worker = green.hide()
     try:
         for i in range(st.n_columns):
             if not puff_row_can_decode(st.columns[i].oid):
@@ -180,6 +183,8 @@ cdef int on_encode(puff_pg_query *q, puff_pg_statement *st, puff_pg_params *para
     except BaseException as exc:
         query.failure = _parameter_error(i, exc)
         return PUFF_EARG
+    finally:
+        green.show(worker)
     return 0
 
 
