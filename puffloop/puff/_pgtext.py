@@ -27,12 +27,18 @@ def _bytea(text: str) -> bytes:
 
 _DATETIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?: (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?(.*)")
 
+# Seconds too: local mean times of the years before zones, "+00:19:32".
+_ZONE = re.compile(r"[+-](\d\d)(?::(\d\d))?(?::(\d\d))?")
+
 
 def _zone(text: str) -> dt.timezone | None:
     if not text:
         return None
-    hours, *rest = text[1:].split(":")
-    offset = dt.timedelta(hours=int(hours), minutes=int(rest[0]) if rest else 0)
+    match = _ZONE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"a date that Python cannot hold: it ends in {text!r}")
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    offset = dt.timedelta(hours=hours, minutes=minutes, seconds=seconds)
     return dt.timezone(-offset if text[0] == "-" else offset)
 
 
@@ -78,6 +84,7 @@ _DECODERS: dict[int, _Decode] = {
     16: lambda text: text == "t",
     17: _bytea,
     **dict.fromkeys((20, 21, 23, 26, 28, 29, 5069), int),
+    **dict.fromkeys((22, 30), lambda text: [int(number) for number in text.split()]),
     **dict.fromkeys((700, 701), float),
     1700: Decimal,
     2950: uuid.UUID,

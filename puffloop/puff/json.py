@@ -11,6 +11,10 @@ __all__ = ["dumps", "loads"]
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
 
+# For row.c, which lends it the bytes of a result for the call only. Not `loads`: a function written
+# in Python has a frame, and a traceback keeps that and its view when the bytes are gone.
+decode_lent = _decoder.decode
+
 
 def dumps(value: Any) -> bytes:
     """Return `value` as JSON in UTF-8.

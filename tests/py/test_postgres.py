@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import enum
+import socket
+import struct
+import threading
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from decimal import Decimal
@@ -217,11 +221,59 @@ def test_value_beside_a_type_that_comes_as_text(
         assert row["v"] == value
 
 
+class _Level(int, enum.Enum):
+    HIGH = 7
+
+
+class _Index:
+    def __index__(self) -> int:
+        return 5
+
+
+@pytest.mark.parametrize("kind", ["int4", "xid8", "numeric"])
+@pytest.mark.parametrize("array", [False, True])
+def test_what_is_an_int_to_python_is_one(pg: Postgres, kind: str, array: bool) -> None:
+    for arg, number in ((_Level.HIGH, 7), (_Index(), 5), (10**4, 10**4)):
+        got = (
+            pg.fetchval(f"select $1::{kind}[]", [arg])
+            if array
+            else [pg.fetchval(f"select $1::{kind}", arg)]
+        )
+        assert got == [number]
+
+
 @pytest.mark.parametrize(
     "kind", ["int4", "text", "uuid", "jsonb", "int4[]", "timestamptz", "bytea", "numeric"]
 )
 def test_null_both_ways(pg: Postgres, kind: str) -> None:
     assert pg.fetchval(f"select $1::{kind}", None) is None
+
+
+@pytest.mark.parametrize(("text", "numbers"), [("", []), ("1 2", [1, 2])])
+@pytest.mark.parametrize("kind", ["oidvector", "int2vector"])
+def test_vector_of_the_catalogs(pg: Postgres, kind: str, text: str, numbers: list[int]) -> None:
+    assert pg.fetchval(f"select '{text}'::{kind}") == numbers
+    assert pg.fetchval(f"select $1::{kind}", text) == numbers
+    row = puff.value_of(pg.fetchrow(f"select '{text}'::{kind}, '(1,2)'::point"))
+    assert row == (numbers, "(1,2)")
+
+
+def test_zone_with_seconds_beside_a_type_that_comes_as_text(pg: Postgres) -> None:
+    row = puff.value_of(pg.fetchrow("select '00:00:00+00:19:32'::timetz, '(1,2)'::point"))
+    assert row is not None
+    assert row[0].utcoffset() == dt.timedelta(minutes=19, seconds=32)
+
+
+def test_date_beside_a_type_that_comes_as_text_says_what_is_wrong(pg: Postgres) -> None:
+    with pytest.raises(ValueError, match="Python cannot hold"):
+        pg.fetchrow("select '0044-03-15 BC'::date, '(1,2)'::point")
+
+
+def test_error_of_bad_json_keeps_no_view_of_the_result(pg: Postgres) -> None:
+    with pytest.raises(ValueError) as caught:
+        pg.fetchval("""select '"\\ud800"'::json""")
+    for entry in caught.traceback:  # the bytes are the server's answer, gone by now
+        assert not any(isinstance(v, memoryview) for v in entry.locals.values())
 
 
 def test_infinite_dates_are_the_ends_of_pythons(pg: Postgres) -> None:
@@ -269,6 +321,12 @@ def test_user_types_arrive_as_text(pg: Postgres) -> None:
         ("select $1::text", "\ud800", ValueError, "surrogates"),
         ("select $1::int4[]", [[1, [2, "x"]], 3], errors.PostgresError, "array"),
         ("select $1::point", 5, TypeError, "takes a str"),
+        ("select $1::float8", "x", errors.PostgresError, "float|double"),
+        ("select $1::float8", object(), TypeError, "takes a float, not object"),
+        ("select $1::float8", 10**400, OverflowError, r"\$1: int too large"),
+        ("select $1::float8[]", [10**400], OverflowError, r"\$1: int too large"),
+        ("select $1::bytea", memoryview(b"abcd")[::2], BufferError, "contiguous"),
+        ("select $1::bytea", 5, TypeError, "takes bytes, not int"),
     ],
 )
 def test_parameter_that_does_not_fit(
@@ -277,6 +335,80 @@ def test_parameter_that_does_not_fit(
     with pytest.raises(error, match=says):
         pg.fetchval(sql, arg)
     assert pg.fetchval("select 1") == 1
+
+
+# ---- a peer that lies ----------------------------------------------------------------------------
+
+
+class LyingServer(threading.Thread):
+    """Says that every query has one row of one column, of this type and with these bytes."""
+
+    def __init__(self, oid: int, cell: bytes) -> None:
+        super().__init__(daemon=True)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(20)
+        column = struct.pack("!IhIhih", 0, 0, oid, -1, -1, 1)
+        none, done = struct.pack("!h", 0), b"SELECT 1\0"
+        row = struct.pack("!hi", 1, len(cell)) + cell
+        described = self._message(b"T", struct.pack("!h", 1) + b"v\0" + column)
+        self._answers = {
+            b"P": self._message(b"1"),
+            b"S": self._message(b"Z", b"I"),
+            b"B": self._message(b"2"),
+            b"DS": self._message(b"t", none) + described,
+            b"DP": described,
+            b"E": self._message(b"D", row) + self._message(b"C", done),
+            b"Q": self._message(b"C", done) + self._message(b"Z", b"I"),
+        }
+        port = self._listener.getsockname()[1]
+        self.url = f"postgres://u@127.0.0.1:{port}/d?sslmode=disable&gssencmode=disable"
+
+    @staticmethod
+    def _message(kind: bytes, body: bytes = b"") -> bytes:
+        return kind + struct.pack("!i", len(body) + 4) + body
+
+    def run(self) -> None:
+        with self._listener, self._listener.accept()[0] as peer, peer.makefile("rb") as stream:
+            peer.settimeout(20)
+            stream.read(struct.unpack("!i", stream.read(4))[0] - 4)
+            peer.sendall(self._message(b"R", bytes(4)) + self._message(b"Z", b"I"))
+            while (kind := stream.read(1)) not in (b"", b"X"):
+                body = stream.read(struct.unpack("!i", stream.read(4))[0] - 4)
+                peer.sendall(self._answers.get(kind + body[:1] if kind == b"D" else kind, b""))
+
+
+def _array(dims: list[int], elements: bytes) -> bytes:
+    head = struct.pack("!iiI", len(dims), 0, 23)
+    return head + b"".join(struct.pack("!ii", n, 1) for n in dims) + elements
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("oid", "cell"),
+    [
+        (23, b"\0\0"),
+        (1007, _array([100] * 5 + [0], bytes(400))),  # 460 bytes that say 10 ** 10 lists
+        (1007, _array([2**31 - 1], b"")),
+        (1007, _array([1], struct.pack("!ii", 4, 1) + b"more")),
+        (1266, struct.pack("!qi", 0, -(2**31))),
+        (1700, struct.pack("!hhHh", 0, 0, 0x1234, 0)),
+    ],
+    ids=["short", "lists-without-end", "count", "trailing", "zone", "sign"],
+)
+def test_malformed_value_is_told(oid: int, cell: bytes) -> None:
+    server = LyingServer(oid, cell)
+    server.start()
+    liar = use_url(server.url)
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="the server sent a malformed"):
+            await liar.fetchval("select v", timeout_ms=10000)
+
+    try:
+        run(main)  # on a loop, and so a pool, of its own
+    finally:
+        config.use(None)
+        server.join(10)
 
 
 # ---- errors --------------------------------------------------------------------------------------
@@ -420,6 +552,27 @@ def test_killed_greenlet_leaves_the_connection_right(pg: Postgres) -> None:
         )
 
     run(main)
+
+
+def test_call_while_a_parameter_is_encoded_does_not_park(pg: Postgres) -> None:
+    sql, inner = "select $1::text, $2::int4, $3::text", "select 7 + $1::int4"
+
+    class Lazy:
+        def __index__(self) -> int:
+            return pg.fetchval(inner, 1)  # type: ignore[return-value]
+
+    def job() -> None:
+        pg.fetchrow(sql, "a", 1, "b")  # from now on parameters are encoded at once
+        pg.fetchval(inner, 1)
+        with pytest.raises(TypeError, match=r"parameter \$2: .*non-int"):
+            pg.fetchrow(sql, "a" * 1000, Lazy(), "b")
+        assert pg.fetchrow(sql, "a", 2, "b") == ("a", 2, "b")  # and it can park again
+
+    async def main() -> None:
+        await puff.spawn(job).join()
+
+    with pytest.warns(RuntimeWarning, match="never awaited"):
+        run(main)
 
 
 def test_query_timeout_cancels_on_the_server(pg: Postgres) -> None:

@@ -89,7 +89,8 @@ static PyObject *get_numeric(const char *p, int32_t len, uint32_t oid) {
     if (sign == NUM_NAN) return decimal_of("NaN");
     if (sign == NUM_PINF) return decimal_of("Infinity");
     if (sign == NUM_NINF) return decimal_of("-Infinity");
-    if (n < 0 || len != 8 + 2 * n || dscale > 16383) return bad("numeric");
+    if ((sign != 0 && sign != NUM_NEG) || n < 0 || len != 8 + 2 * n || dscale > 16383)
+        return bad("numeric");
     size_t cap = 16 + 4 * ((size_t)(weight > 0 ? weight : 0) + 2) + dscale + 8;
     char *text = PyMem_Malloc(cap), *out = text;
     if (!text) return PyErr_NoMemory();
@@ -221,8 +222,10 @@ static PyObject *get_time(const char *p, int32_t len, uint32_t oid) {
 
 static PyObject *get_timetz(const char *p, int32_t len, uint32_t oid) {
     NEED(12, "timetz");
-    PyObject *offset = PyDelta_FromDSU(0, -puff_pg_get_int4(p + 8), 0); /* new; seconds west */
-    PyObject *tz = offset ? PyTimeZone_FromOffset(offset) : NULL;       /* new */
+    int32_t west = puff_pg_get_int4(p + 8); /* seconds */
+    if (west <= -86400 || west >= 86400) return bad("timetz");
+    PyObject *offset = PyDelta_FromDSU(0, -west, 0);              /* new */
+    PyObject *tz = offset ? PyTimeZone_FromOffset(offset) : NULL; /* new */
     PyObject *result = tz ? time_of(puff_pg_get_int8(p), tz) : NULL;
     Py_XDECREF(offset);
     Py_XDECREF(tz);
@@ -298,10 +301,21 @@ static PyObject *read_element(array_reader *r) {
     return r->decode(at, len, r->elem_oid);
 }
 
+/* How many elements the dimensions promise, or -1. An element takes 4 bytes at least: more than that
+ * is a lie, not a reason to allocate. An empty array has no dimensions, or (an oidvector) one of
+ * length 0: around such a one others could make lists without end, so 0 ends the count. */
+static int64_t count_elements(const array_reader *r) {
+    int64_t count = r->ndim > 0, most = (r->end - r->p) / 4;
+    for (int dim = 0; dim < r->ndim && count > 0; dim++) {
+        int32_t n = puff_pg_get_int4(r->dims + 8 * dim);
+        if (n < 0 || n > most / count) return -1;
+        count *= n;
+    }
+    return count;
+}
+
 static PyObject *read_dim(array_reader *r, int dim) {
     int32_t n = puff_pg_get_int4(r->dims + 8 * dim);
-    /* An element takes 4 bytes at least: a count beyond that is a lie, not a reason to allocate. */
-    if (n < 0 || n > (r->end - r->p) / 4) return bad("array");
     PyObject *list = PyList_New(n);
     for (int32_t i = 0; list && i < n; i++) {
         PyObject *v = dim + 1 < r->ndim ? read_dim(r, dim + 1) : read_element(r);
@@ -323,11 +337,15 @@ static PyObject *get_array(const char *p, int32_t len, uint32_t oid) {
     if (!r.decode || r.decode == get_array || r.ndim < 0 || r.ndim > MAX_DIMS ||
         len < 12 + 8 * r.ndim)
         return bad("array");
-    if (r.ndim == 0) return PyList_New(0);
     r.dims = p + 12;
     r.p = p + 12 + 8 * r.ndim;
     r.end = p + len;
-    return read_dim(&r, 0);
+    int64_t count = count_elements(&r);
+    if (count < 0) return bad("array");
+    PyObject *list = count == 0 ? PyList_New(0) : read_dim(&r, 0);
+    if (!list || r.p == r.end) return list;
+    Py_DECREF(list);
+    return bad("array");
 }
 
 /* ---- the table ---- */
@@ -469,7 +487,7 @@ int puff_row_setup(void) {
     if (!PyDateTimeAPI) return -1;
     Decimal = attr_of("decimal", "Decimal");
     UUID = attr_of("uuid", "UUID");
-    json_decode = attr_of("puff.json", "loads");
+    json_decode = attr_of("puff.json", "decode_lent");
     PyObject *safe = attr_of("uuid", "SafeUUID"); /* new */
     safe_unknown = safe ? PyObject_GetAttrString(safe, "unknown") : NULL;
     Py_XDECREF(safe);

@@ -63,12 +63,20 @@ static int text_int(puff_buf *out, const puff_pg_type *type, PyObject *v) {
     return put_str(out, s);
 }
 
-static int text_float(puff_buf *out, const puff_pg_type *type, PyObject *v) {
-    double d = PyFloat_AsDouble(v);
-    if (d == -1 && PyErr_Occurred()) {
+/* -1 with an exception: the value's own where its __float__ raised, ours where it has none. */
+static int read_float(const puff_pg_type *type, PyObject *v, double *d) {
+    *d = PyFloat_AsDouble(v);
+    if (*d != -1 || !PyErr_Occurred()) return 0;
+    if (PyErr_ExceptionMatches(PyExc_TypeError)) {
         PyErr_Clear();
         return wrong_type(type, "a float", v);
     }
+    return -1;
+}
+
+static int text_float(puff_buf *out, const puff_pg_type *type, PyObject *v) {
+    double d;
+    if (read_float(type, v, &d) < 0) return -1;
     char *s = PyOS_double_to_string(d, 'r', 0, 0, NULL);
     if (!s) return -1;
     int rc = put(out, s, strlen(s));
@@ -79,18 +87,21 @@ static int text_float(puff_buf *out, const puff_pg_type *type, PyObject *v) {
 static int text_numeric(puff_buf *out, const puff_pg_type *type, PyObject *v) {
     int is_decimal = PyObject_IsInstance(v, Decimal);
     if (is_decimal < 0) return -1;
-    if (!is_decimal && !PyLong_Check(v) && !PyFloat_Check(v))
+    if (PyIndex_Check(v)) return text_int(out, type, v); /* str() of an enum's member is its name */
+    if (!is_decimal && !PyFloat_Check(v))
         return wrong_type(type, "a Decimal, an int or a float", v);
     return put_str(out, PyObject_Str(v));
+}
+
+static int get_bytes(const puff_pg_type *type, PyObject *v, Py_buffer *view) {
+    if (!PyObject_CheckBuffer(v)) return wrong_type(type, "bytes", v);
+    return PyObject_GetBuffer(v, view, PyBUF_SIMPLE); /* says itself that it is not contiguous */
 }
 
 static int text_bytea(puff_buf *out, const puff_pg_type *type, PyObject *v) {
     static const char hex[] = "0123456789abcdef";
     Py_buffer view;
-    if (PyObject_GetBuffer(v, &view, PyBUF_SIMPLE) < 0) {
-        PyErr_Clear();
-        return wrong_type(type, "bytes", v);
-    }
+    if (get_bytes(type, v, &view) < 0) return -1;
     int rc = put(out, "\\x", 2);
     for (Py_ssize_t i = 0; rc == 0 && i < view.len; i++) {
         unsigned char c = ((unsigned char *)view.buf)[i];
@@ -288,11 +299,8 @@ static int param_int(puff_pg_params *params, int i, const puff_pg_type *type, Py
 }
 
 static int param_float(puff_pg_params *params, int i, const puff_pg_type *type, PyObject *v) {
-    double d = PyFloat_AsDouble(v);
-    if (d == -1 && PyErr_Occurred()) {
-        PyErr_Clear();
-        return wrong_type(type, "a float", v);
-    }
+    double d;
+    if (read_float(type, v, &d) < 0) return -1;
     return from_core(type->kind == PUFF_PG_FLOAT4 ? puff_pg_params_float4(params, i, (float)d)
                                                   : puff_pg_params_float8(params, i, d),
                      type);
@@ -304,10 +312,7 @@ static int param_bytea(puff_pg_params *params, int i, const puff_pg_type *type, 
             puff_pg_params_ref(params, i, PyBytes_AS_STRING(v), (size_t)PyBytes_GET_SIZE(v), 1),
             type);
     Py_buffer view; /* anything else may change before it is sent */
-    if (PyObject_GetBuffer(v, &view, PyBUF_SIMPLE) < 0) {
-        PyErr_Clear();
-        return wrong_type(type, "bytes", v);
-    }
+    if (get_bytes(type, v, &view) < 0) return -1;
     int rc = puff_pg_params_copy(params, i, view.buf, (size_t)view.len, 1);
     PyBuffer_Release(&view);
     return from_core(rc, type);
