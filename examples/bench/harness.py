@@ -27,6 +27,7 @@ from pathlib import Path
 OUT = Path(os.environ.get("BENCH_OUT", "."))
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SECONDS = float(os.environ.get("SECONDS_EACH", "3"))
+CASE = os.environ.get("CASE", "")  # only the cases whose title has it
 SERVER_CORE, CLIENT_CORE = "0", "1"
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -147,6 +148,8 @@ def worker(script: str, *args: str) -> Sample:
 
 def compare(case: str, contenders: dict[str, Callable[[], Sample]]) -> list[Row]:
     """Runs each contender ROUNDS times, in turn; prints and returns the table of one case."""
+    if CASE not in case:
+        return []
     samples: dict[str, list[Sample]] = {name: [] for name in contenders}
     for _ in range(ROUNDS):
         for name, run in contenders.items():
@@ -202,6 +205,7 @@ def versions(*names: str) -> dict[str, str]:
 
 def save(table: str, cases: dict[str, list[Row]], peers: Sequence[str]) -> None:
     """Writes build/bench/TABLE.json and TABLE.png."""
+    cases = {case: rows for case, rows in cases.items() if rows}
     report = {
         "machine": machine(),
         "versions": versions("puffloop", *peers),
