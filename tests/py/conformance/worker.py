@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 
 from conformance import suites
@@ -17,6 +18,8 @@ def main(cls_name: str, names: list[str]) -> None:
     # The tests may write to stdout, and their children inherit descriptors: ours is a private one.
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    # A process that was started in the background ignores it, and the tests' own interrupts with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     cls = suites.classes()[cls_name]
     for name in names:
         print(json.dumps({"start": name}), file=channel, flush=True)
