@@ -20,7 +20,8 @@ cdef class Worker:
 # The worker that runs in this thread now, or None.
 cdef Worker current()
 # Between these two nothing parks, and a puff call returns its awaitable: for a core callback that
-# runs the user's Python (a parameter's __index__, a destructor) while core structs are half changed.
+# runs the user's Python (a parameter's __index__, a destructor) while core structs are half
+# changed.
 cdef PyObject *hide() noexcept
 cdef void show(PyObject *hidden) noexcept
 # Leaves the current worker until resume(worker, token); raises what throw_into() brings.

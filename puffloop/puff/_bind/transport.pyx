@@ -154,7 +154,7 @@ cdef void _on_read(puff_stream *st, char *buf, ssize_t n) noexcept:
     except BaseException as exc:
         _failed(s, exc, message)
     # Small answers of a turn leave together, at its end. Large ones leave now: their memory, held
-    # until then for every connection, would go back to the kernel and be faulted in again each turn.
+    # until then for every connection, would go back to the kernel and be faulted in each turn.
     if s.core is not NULL and puff_stream_queued(s.core) >= COPY_BELOW:
         puff_stream_flush(s.core)
 

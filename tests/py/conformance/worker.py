@@ -18,7 +18,7 @@ def main(cls_name: str, names: list[str]) -> None:
     # The tests may write to stdout, and their children inherit descriptors: ours is a private one.
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    # A process that was started in the background ignores it, and the tests' own interrupts with it.
+    # Ignored in a process that was started in the background, and then by the tests too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     cls = suites.classes()[cls_name]
     for name in names:
