@@ -14,6 +14,7 @@ _WHERE = {
     "GreenletExit": "puff.greenlet",
     "Loop": "puff.policy",
     "Policy": "puff.policy",
+    "await_": "puff.greenlet",
     "install": "puff.policy",
     "is_asyncio": "puff.greenlet",
     "is_greenlet": "puff.greenlet",
@@ -22,6 +23,7 @@ _WHERE = {
     "run": "puff.policy",
     "sleep_ms": "puff.greenlet",
     "spawn": "puff.greenlet",
+    "to_greenlet": "puff.greenlet",
     "value_of": "puff._types",
 }
 

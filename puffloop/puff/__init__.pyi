@@ -2,11 +2,13 @@ from puff._types import value_of as value_of
 from puff.greenlet import (
     Greenlet as Greenlet,
     GreenletExit as GreenletExit,
+    await_ as await_,
     is_asyncio as is_asyncio,
     is_greenlet as is_greenlet,
     join_all as join_all,
     sleep_ms as sleep_ms,
     spawn as spawn,
+    to_greenlet as to_greenlet,
 )
 from puff.policy import (
     Loop as Loop,

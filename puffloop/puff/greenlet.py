@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
+from puff._bind.bridge import await_, to_greenlet
 from puff._bind.greenlet import (
     Greenlet,
     GreenletExit,
@@ -27,7 +28,10 @@ from puff._bind.greenlet import (
 )
 from puff._types import Reply
 
-__all__ = ["Greenlet", "GreenletExit", "is_asyncio", "is_greenlet", "join_all", "sleep_ms", "spawn"]
+__all__ = [
+    "Greenlet", "GreenletExit", "await_", "is_asyncio", "is_greenlet", "join_all", "sleep_ms",
+    "spawn", "to_greenlet",
+]  # fmt: skip
 
 T = TypeVar("T")
 

@@ -14,6 +14,8 @@ cdef class Worker:
     cdef object job         # what it runs now: a callable without arguments, or None when idle
     cdef object context     # for the job that is about to begin
     cdef object token       # what it is parked for; None while it runs or is idle
+    cdef object bridge      # to_greenlet()'s, while its function runs; see bridge.pyx
+    cdef object yielded     # a Future for the Task that awaits the bridge
     cdef object fatal       # SystemExit or KeyboardInterrupt of its job, for the loop
 
 
@@ -31,3 +33,7 @@ cdef int resume(Worker worker, object token) except -1
 cdef int throw_into(Worker worker, object token, object exc) except -1
 # Runs job() on a pooled worker, in the given contextvars context; returns when it parks or ends.
 cdef int run_job(LoopBase loop, object job, object context) except -1
+# A worker under a bridge waits for a Future by way of the Task that awaits the bridge.
+cdef int yield_to_task(Worker worker, object future) except -1
+# The contextvars context that is current: itself, not a copy. None: there is none yet.
+cdef object own_context()

@@ -175,6 +175,16 @@ cdef int throw_into(Worker worker, object token, object exc) except -1:
     return _switch_in(worker, exc)
 
 
+cdef int yield_to_task(Worker worker, object future) except -1:
+    future._asyncio_future_blocking = True
+    worker.yielded = future
+    return park(worker, worker.bridge)
+
+
+cdef object own_context():
+    return puff_current_greenlet().gr_context
+
+
 cdef int run_job(LoopBase loop, object job, object context) except -1:
     cdef Pool pool = _pool(loop)
     cdef Worker worker

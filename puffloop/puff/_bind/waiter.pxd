@@ -38,6 +38,7 @@ cdef class Waiter:
     # False: skip building Python objects for the answer.
     cdef bint wanted(self) noexcept
 
+    cdef object _step(self, int *returned)
     cdef int _begin(self, LoopBase loop) except -1
     cdef void _give_up(self) noexcept
     cdef void _finish(self) noexcept
@@ -46,3 +47,6 @@ cdef class Waiter:
 
 # Runs the operation in the caller's world: returns the value, or the waiter itself as an awaitable.
 cdef object call(Waiter waiter)
+# For whoever awaits a puff call on another loop: an exception that names the fix.
+cdef object foreign_loop()
+cdef void warn_never_awaited(str name) noexcept

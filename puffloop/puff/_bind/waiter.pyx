@@ -20,6 +20,9 @@ import warnings
 from puff._bind cimport green
 from puff._bind.loop cimport LoopBase, of_thread, primary, running
 
+cdef extern from "awaits.h":
+    void puff_await_install(object type, object (*step)(object self, int *returned))
+
 cdef object _get_running_loop = asyncio._get_running_loop
 # How often a thread that waits looks whether the loop that should answer still runs.
 cdef double _LOOK_S = 0.5
@@ -98,16 +101,17 @@ cdef class Waiter:
     def __iter__(self):
         return self
 
-    def __next__(self):
+    cdef object _step(self, int *returned):
         if self.state == W_NEW:
             loop = running()
             if loop is None:
-                raise _foreign()
+                raise foreign_loop()
             self.world = IN_TASK
             self._begin(loop)
         if self.state == W_DONE:
             self.state = W_ABANDONED
-            raise StopIteration(self._outcome())
+            returned[0] = 1
+            return self._outcome()
         if self.state == W_ABANDONED:
             raise RuntimeError("a puff call can be awaited once")
         if self.parked is not None:
@@ -116,8 +120,15 @@ cdef class Waiter:
         future._asyncio_future_blocking = True
         return future
 
+    def __next__(self):
+        return self.send(None)
+
     def send(self, value):
-        return self.__next__()
+        cdef int returned = 0
+        value = self._step(&returned)
+        if returned:
+            raise StopIteration(value)
+        return value
 
     def throw(self, typ, val=None, tb=None):
         self._give_up()
@@ -136,10 +147,17 @@ cdef class Waiter:
 
     def __dealloc__(self):
         if self.state == W_NEW and self.world == IN_NONE:
-            _warn_never_awaited(type(self).__qualname__)
+            warn_never_awaited(type(self).__qualname__)
 
 
-cdef void _warn_never_awaited(str name) noexcept:
+cdef object _step(object self, int *returned):
+    return (<Waiter>self)._step(returned)
+
+
+puff_await_install(Waiter, _step)
+
+
+cdef void warn_never_awaited(str name) noexcept:
     try:
         warnings.warn(f"a puff call ({name}) was never awaited", RuntimeWarning, stacklevel=2)
     except BaseException:
@@ -167,7 +185,7 @@ def _give_up_for_thread(Waiter waiter):
         waiter.state = W_ABANDONED
 
 
-cdef object _foreign():
+cdef object foreign_loop():
     return RuntimeError(
         "this coroutine runs on a loop that is not Puff's: start the program with "
         "puff.run(main()), asyncio.Runner(loop_factory=puff.new_event_loop), or "
@@ -178,14 +196,26 @@ cdef object _foreign():
 cdef object _call_in_greenlet(Waiter waiter, green.Worker worker, LoopBase loop):
     waiter.world = IN_GREENLET
     waiter._begin(loop)
-    if waiter.state == W_STARTED:
-        waiter.parked = worker
-        try:
+    try:
+        if worker.bridge is not None:
+            _wait_in_task(waiter, worker, loop)
+        elif waiter.state == W_STARTED:
+            waiter.parked = worker
             green.park(worker, waiter)
-        except BaseException:
-            waiter._give_up()
-            raise
+    except BaseException:
+        waiter._give_up()
+        raise
     return waiter._outcome()
+
+
+cdef int _wait_in_task(Waiter waiter, green.Worker worker, LoopBase loop) except -1:
+    """The greenlet runs in a Task's step: that Task waits for a Future, and is woken by it."""
+    waiter.world = IN_TASK
+    while waiter.state == W_STARTED:
+        if waiter.parked is None:
+            waiter.parked = loop.create_future()
+        green.yield_to_task(worker, waiter.parked)
+    return 0
 
 
 cdef object _call_in_thread(Waiter waiter, LoopBase loop):
@@ -223,7 +253,7 @@ cdef object call(Waiter waiter):
         return _call_in_greenlet(waiter, worker, loop)
     waiter.world = IN_TASK  # not "never awaited" if we raise below
     if _get_running_loop() is not None:
-        raise _foreign()
+        raise foreign_loop()
     loop = primary()
     if loop is not None:
         return _call_in_thread(waiter, loop)

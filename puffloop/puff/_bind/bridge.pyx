@@ -1,0 +1,337 @@
+"""Between the worlds: to_greenlet() leads a coroutine into sync code, await_() leads back.
+
+    Task --step--> Bridge --switch--> worker runs f(*args)
+      ^               |   <--yield---   a puff call in f waits: its Future goes up to the Task
+      |               |   <--inner---   f calls await_(aw): the bridge drives aw, on the hub
+      +--- Future ----+   <--end-----   f has ended: the value of `await to_greenlet(f)`
+
+No Task is made: whatever f does happens in a step of the Task that awaits the bridge. So
+current_task(), cancellation and timeouts are those of that Task, and its contextvars context is the
+worker's too (the same object: each sees what the other sets). What f awaits is driven where the
+running loop is visible, and a bridge in there switches from the hub as this one does: nesting of
+any depth stays flat.
+
+A greenlet of spawn() has no Task: there await_() makes one, in the greenlet's context.
+"""
+
+import asyncio
+import contextvars
+import inspect
+import sys
+
+from puff._bind cimport green
+from puff._bind.loop cimport LoopBase, of_thread, primary, running
+from puff._bind.waiter cimport Waiter, call, foreign_loop, warn_never_awaited
+
+import greenlet as _greenlet
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+
+cdef extern from "awaits.h":
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_NEXT
+        PYGEN_ERROR
+    void puff_await_install(object type, object (*step)(object self, int *returned))
+
+cdef extern from *:
+    PySendResult PyIter_Send(object iter, object value, PyObject **result) except PYGEN_ERROR
+
+cdef object GreenletExit = _greenlet.GreenletExit
+cdef object _get_running_loop = asyncio._get_running_loop
+cdef bint _task_takes_context = sys.version_info >= (3, 11)
+
+
+cdef enum State:
+    NEW
+    RUNNING
+    DONE
+
+
+cdef class Bridge:
+    """What `await to_greenlet(f)` awaits; a coroutine as far as asyncio is concerned."""
+
+    cdef object fn
+    cdef tuple args
+    cdef dict kwargs
+    cdef LoopBase loop
+    cdef green.Worker worker  # while it runs
+    cdef object inner         # the iterator of what the function awaits now, or None
+    cdef object answer        # what inner has returned
+    cdef object error         # what the function has raised
+    cdef State state
+    cdef bint busy            # a step is on the stack
+    cdef object __weakref__
+
+    # ---- on the worker ---------------------------------------------------------------------------
+
+    def __call__(self):
+        """The worker's job."""
+        worker = self.worker = green.current()
+        worker.bridge = self
+        try:
+            self.answer = self.fn(*self.args, **self.kwargs)
+        except BaseException as exc:
+            self.error = exc
+        worker.bridge = self.worker = None
+        self.fn = self.args = self.kwargs = None
+        self.state = DONE
+
+    cdef object wait(self, object aw):
+        """await_() of a bridged worker."""
+        self.inner = _iterator(aw)
+        green.park(self.worker, self)
+        answer, self.answer = self.answer, None
+        return answer
+
+    # ---- on the hub ------------------------------------------------------------------------------
+
+    cdef int begin(self) except -1:
+        self.loop = running()
+        if self.loop is None:
+            self.state = DONE
+            raise foreign_loop()
+        self.state = RUNNING
+        return green.run_job(self.loop, self, green.own_context())
+
+    cdef object drive(self, object exc, int *returned):
+        """Goes on with what the function awaits: what that yields, or what it has returned."""
+        cdef PyObject *result = NULL
+        if exc is None:
+            returned[0] = PyIter_Send(self.inner, None, &result) == PYGEN_RETURN
+            value = <object>result
+            Py_DECREF(value)
+            return value
+        throw = getattr(self.inner, "throw", None)
+        if throw is None:
+            raise exc
+        try:
+            return throw(exc)
+        except StopIteration as stop:
+            returned[0] = 1
+            return stop.value
+
+    cdef object advance(self, object exc, int *returned):
+        """One step: until something has to be waited for, or the function has ended."""
+        cdef int ended = 0
+        while True:
+            if self.inner is not None:
+                try:
+                    value = self.drive(exc, &ended)
+                    if not ended:
+                        return value
+                    self.answer, exc = value, None
+                except BaseException as raised:
+                    exc = raised
+                self.inner = None
+            if self.state == NEW:
+                self.begin()
+            elif exc is None:
+                green.resume(self.worker, self)
+            else:
+                green.throw_into(self.worker, self, exc)
+                exc = None
+            if self.state == DONE:
+                return self.outcome(returned)
+            if self.inner is None:
+                future, self.worker.yielded = self.worker.yielded, None
+                return future
+
+    cdef object outcome(self, int *returned):
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        answer, self.answer = self.answer, None
+        returned[0] = 1
+        return answer
+
+    cdef object step(self, object exc, int *returned):
+        if self.state == DONE:
+            raise RuntimeError("cannot reuse already awaited to_greenlet()")
+        if self.busy:
+            raise ValueError("to_greenlet() is already being awaited")
+        self.busy = True
+        try:
+            return self.advance(exc, returned)
+        finally:
+            self.busy = False
+
+    # ---- the coroutine protocol ------------------------------------------------------------------
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.send(None)
+
+    def send(self, value):
+        cdef int returned = 0
+        value = self.step(None, &returned)
+        if returned:
+            raise StopIteration(value)
+        return value
+
+    def throw(self, typ, val=None, tb=None):
+        cdef int returned = 0
+        exc = _exception(typ, val, tb)
+        if self.state == NEW:
+            self.state = DONE
+            raise exc
+        value = self.step(exc, &returned)
+        if returned:
+            raise StopIteration(value)
+        return value
+
+    def close(self):
+        """Ends the function where it waits, with GreenletExit."""
+        if self.state != RUNNING or self.busy:
+            self.state = DONE
+            return
+        if running() is not self.loop or green.current() is not None:
+            # The collector may be here, in any greenlet and any thread: only the loop may switch.
+            if not self.loop.is_closed():
+                self.loop.call_soon_threadsafe(self.close)
+            return
+        try:
+            self.throw(GreenletExit())
+        except (GreenletExit, StopIteration):
+            return
+        raise RuntimeError("the function of to_greenlet() ignored GreenletExit")
+
+    def __repr__(self):
+        name = getattr(self.fn, "__qualname__", "")
+        return f"<puff.to_greenlet {name} {('new', 'running', 'done')[self.state]}>"
+
+    def __dealloc__(self):
+        if self.state == NEW:
+            warn_never_awaited("to_greenlet")
+
+
+cdef object _step(object self, int *returned):
+    return (<Bridge>self).step(None, returned)
+
+
+puff_await_install(Bridge, _step)
+
+
+cdef object _exception(typ, val, tb):
+    """The exception of throw(exception), or of the older throw(type, value, traceback)."""
+    if val is None:
+        val = typ() if isinstance(typ, type) else typ
+    elif not isinstance(val, BaseException):
+        val = typ(val)
+    return val if tb is None else val.with_traceback(tb)
+
+
+cdef object _iterator(object aw):
+    """What `await aw` would iterate."""
+    if inspect.isgenerator(aw) and inspect.isawaitable(aw):  # of @types.coroutine
+        return aw
+    method = getattr(type(aw), "__await__", None)
+    if method is None:
+        raise TypeError(f"object {type(aw).__name__} can't be used in 'await' expression")
+    return method(aw)
+
+
+def to_greenlet(fn, /, *args, **kwargs):
+    """Run the sync function `fn` on a greenlet of this thread; `await` its value.
+
+    Inside, every puff call parks the greenlet and lets the loop run, and `puff.await_()` awaits
+    anything. Task, contextvars and cancellation are those of the coroutine that awaits: cancelling
+    it raises CancelledError in `fn` where that waits. Called from sync code, whose world is the
+    right one already, it just calls `fn`.
+
+        row = await puff.to_greenlet(load_user, 17)
+    """
+    cdef Bridge bridge
+    if _get_running_loop() is None:
+        return fn(*args, **kwargs)
+    if not callable(fn):
+        raise TypeError(f"to_greenlet() takes a callable, not {type(fn).__name__}")
+    bridge = Bridge.__new__(Bridge)
+    bridge.fn, bridge.args, bridge.kwargs = fn, args, kwargs
+    return bridge
+
+
+# ---- await_() ------------------------------------------------------------------------------------
+
+async def _value_of(aw):
+    return await aw
+
+
+async def _value_and_context(aw):
+    return await aw, contextvars.copy_context()
+
+
+cdef int _adopt(object context) except -1:
+    """Sets what was set in another context here: 3.10's Tasks have contexts of their own only."""
+    for var, value in context.items():
+        if var.get(_adopt_missing) is not value:
+            var.set(value)
+    return 0
+
+
+cdef object _adopt_missing = object()
+
+
+cdef class _Awaiting(Waiter):
+    """An awaitable that a greenlet without a Task waits for: in a Task of its own."""
+
+    cdef object aw
+    cdef object task
+
+    cdef int start(self) except -1:
+        if _task_takes_context:
+            coro = _value_of(self.aw)
+            self.task = self.loop.create_task(coro, context=green.own_context())
+        else:
+            self.task = self.loop.create_task(_value_and_context(self.aw))
+        self.task.add_done_callback(self.ended)
+        return 0
+
+    cdef void abandon(self) noexcept:
+        self.task.cancel()
+
+    def ended(self, task):
+        self.task = None
+        if task.cancelled():
+            self.reject(asyncio.CancelledError())
+        elif task.exception() is not None:
+            self.reject(task.exception())
+        else:
+            self.resolve(task.result())
+
+
+def await_(aw):
+    """Wait for any awaitable, from sync code, and return its value.
+
+    On a greenlet it parks this greenlet and lets the loop run; in another thread while a Puff loop
+    runs it blocks that thread and the loop does the work; in a plain script it runs this thread's
+    own loop. In a coroutine: RuntimeError, there is `await` for it. What is awaited sees the
+    contextvars of the caller, and the caller what it sets.
+
+        def view(request):
+            return puff.await_(client.get("https://example.org"))
+    """
+    cdef green.Worker worker = green.current()
+    cdef LoopBase loop = running()
+    cdef _Awaiting waiter
+    if loop is not None and worker is not None:
+        if worker.bridge is not None:
+            return (<Bridge>worker.bridge).wait(aw)
+        waiter = _Awaiting()
+        waiter.aw = aw
+        answer = call(waiter)
+        if not _task_takes_context:
+            answer, context = answer
+            _adopt(context)
+        return answer
+    if loop is not None or _get_running_loop() is not None:
+        raise RuntimeError("await_() is for sync code: in a coroutine, write `await`")
+    loop = primary()
+    if loop is not None:
+        return asyncio.run_coroutine_threadsafe(_value_of(aw), loop).result()
+    return of_thread().run_until_complete(_value_of(aw))
