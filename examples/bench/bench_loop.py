@@ -57,7 +57,7 @@ def micro_case(name: str) -> dict[str, partial[Sample]]:
 
 def main() -> None:
     cases = {}
-    for mode in ("protocol", "streams", "sock"):
+    for mode in ("protocol", "buffered", "streams", "sock"):
         for kib in (1, 10):
             case = f"TCP echo {kib} KiB, {mode}"
             cases[case] = compare(case, echo_case(mode, kib * 1024))

@@ -1,4 +1,4 @@
-"""work_echo.py LOOP protocol|streams|sock PORT - an echo server."""
+"""work_echo.py LOOP protocol|buffered|streams|sock PORT - an echo server."""
 
 from __future__ import annotations
 
@@ -19,6 +19,18 @@ class Echo(asyncio.Protocol):
         self.write(data)
 
 
+class BufferedEcho(asyncio.BufferedProtocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.write = transport.write  # type: ignore[attr-defined]
+        self.memory = memoryview(bytearray(READ))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.memory
+
+    def buffer_updated(self, n_bytes: int) -> None:
+        self.write(self.memory[:n_bytes])
+
+
 async def on_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while data := await reader.read(READ):
         writer.write(data)
@@ -35,6 +47,8 @@ async def serve(mode: str, port: int) -> None:
     loop = asyncio.get_running_loop()
     if mode == "protocol":
         await loop.create_server(Echo, "127.0.0.1", port)
+    elif mode == "buffered":
+        await loop.create_server(BufferedEcho, "127.0.0.1", port)
     elif mode == "streams":
         await asyncio.start_server(on_stream, "127.0.0.1", port)
     else:

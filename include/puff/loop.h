@@ -151,8 +151,8 @@ PUFF_API void puff_poll_free(puff_poll *p);
 typedef struct puff_stream puff_stream;
 
 typedef struct puff_stream_cbs {
-    /* Optional. Where the next read goes; NULL or *cap == 0 uses the loop's own buffer (64 KiB). It
-     * must not stop or close the stream: the read comes in any case. */
+    /* Optional. Where the next read goes; NULL or *cap == 0 uses the loop's own buffer (64 KiB).
+     * When it stops or closes the stream nothing is read, and on_read does not come for it. */
     void (*on_alloc)(puff_stream *s, char **buf, size_t *cap);
     /* n > 0: bytes (borrowed until return; buf is what on_alloc gave). n == 0: nothing after all,
      * buf is given back. n == UV_EOF: the peer finished. Other n < 0: the stream failed. */
@@ -179,7 +179,8 @@ PUFF_API void puff_stream_read_stop(puff_stream *s);
 /* Queues a copy. PUFF_ENOMEM, or UV_EPIPE after shutdown, close or a write error. */
 PUFF_API int puff_stream_write(puff_stream *s, const void *data, size_t len);
 /* Queues bytes without a copy; release(arg) runs once, when they are sent or given up; on failure
- * the caller keeps them and release does not run. Small pieces are copied and released at once. */
+ * the caller keeps them and release does not run. Small pieces behind others are copied and
+ * released at once. */
 PUFF_API int puff_stream_write_ref(puff_stream *s, const void *data, size_t len,
                                    void (*release)(void *arg), void *arg);
 /* Sends what is queued now, as far as the kernel takes it. */

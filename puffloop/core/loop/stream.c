@@ -1,13 +1,14 @@
 /* stream.c - a connected TCP or Unix socket: reads as they come, writes gathered per turn.
  *
  * Output is a list of chunks. A copy chunk has room of its own and takes many small writes; a
- * reference chunk borrows the caller's bytes and gives them back by release().
+ * reference chunk borrows the caller's bytes and gives them back by release(). A reference that
+ * finds the list empty costs no memory and no copy, however small: most answers are one piece.
  *
  *   first -> [copy: head, small body] -> [ref: 64 KiB of the caller's] -> [copy: ...] <- last
  *
- * flush() hands them to the kernel in one writev, at the end of the turn. What the kernel does not
- * take goes to one uv_write at a time (in_flight), which waits for the socket; later writes queue
- * behind it.
+ * flush() hands them to the kernel in one system call, at the end of the turn. What the kernel does
+ * not take goes to one uv_write at a time (in_flight), which waits for the socket; later writes
+ * queue behind it.
  *
  *   OPEN --close()--> CLOSING (still sending) --all sent, failed or abort()--> CLOSED
  *   CLOSED --> on_close, free
@@ -15,6 +16,7 @@
 #include "loop.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -35,7 +37,6 @@ struct puff__chunk {
     size_t room;                /* of a copy chunk: bytes free behind data + len */
     void (*release)(void *arg); /* of a reference chunk */
     void *arg;
-    char copy[];
 };
 
 typedef struct in_flight {
@@ -60,9 +61,14 @@ struct puff_stream {
     size_t n_queued;            /* bytes in the list */
     size_t low, high;
     puff_defer flush;
+    puff__chunk alone; /* the reference that found the list empty; in use while it has a release */
+    int fd;
     uint8_t state;
     bool reading, over_high, broken, want_shutdown, shut;
+    bool allocating; /* on_alloc is being asked: libuv must not notice a stop or a close */
 };
+
+static puff_loop *loop_of(const puff_stream *s) { return puff__loop_of(&s->uv.handle); }
 
 /* ---- chunks ---- */
 
@@ -75,14 +81,24 @@ static puff__chunk *copy_chunk_new(puff_loop *loop) {
         c = puff_malloc(loop->alloc, sizeof *c + CHUNK_CAP);
         if (!c) return NULL;
     }
-    *c = (puff__chunk){.data = c->copy, .room = CHUNK_CAP};
+    *c = (puff__chunk){.data = (const char *)(c + 1), .room = CHUNK_CAP};
     return c;
 }
 
-static void chunk_free(puff_loop *loop, puff__chunk *c) {
+static void release_ref(puff_stream *s, puff__chunk *c) {
+    void (*release)(void *) = c->release;
+    void *arg = c->arg;
+    if (c == &s->alone)
+        c->release = NULL; /* the host's next write may use it */
+    else
+        puff_free(loop_of(s)->alloc, c);
+    release(arg);
+}
+
+static void chunk_free(puff_stream *s, puff__chunk *c) {
+    puff_loop *loop = loop_of(s);
     if (c->release) {
-        c->release(c->arg);
-        puff_free(loop->alloc, c);
+        release_ref(s, c);
     } else if (loop->n_free_chunks < MAX_FREE_CHUNKS) {
         c->next = loop->free_chunks;
         loop->free_chunks = c;
@@ -98,8 +114,6 @@ void puff__chunks_deinit(puff_loop *loop) {
         puff_free(loop->alloc, c);
     }
 }
-
-static puff_loop *loop_of(const puff_stream *s) { return puff__loop_of(&s->uv.handle); }
 
 static void append(puff_stream *s, puff__chunk *c) {
     if (s->last)
@@ -119,10 +133,10 @@ static puff__chunk *pop(puff_stream *s) {
 
 /* A release runs the host's code, which may write, flush, close or abort: never while the list is
  * half changed, and not while it still has what was sent, or that would be sent again. */
-static void free_all(puff_loop *loop, puff__chunk *c) {
+static void free_all(puff_stream *s, puff__chunk *c) {
     for (puff__chunk *next; c; c = next) {
         next = c->next;
-        chunk_free(loop, c);
+        chunk_free(s, c);
     }
 }
 
@@ -130,7 +144,7 @@ static void drop_all(puff_stream *s) {
     puff__chunk *all = s->first;
     s->first = s->last = NULL;
     s->n_queued = 0;
-    free_all(loop_of(s), all);
+    free_all(s, all);
 }
 
 /* n bytes of the front have been sent. */
@@ -147,7 +161,7 @@ static void consume(puff_stream *s, size_t n) {
         s->first->len -= n;
         s->n_queued -= n;
     }
-    free_all(loop_of(s), sent);
+    free_all(s, sent);
 }
 
 /* The part in flight has been sent. */
@@ -156,7 +170,7 @@ static void consume_sending(puff_stream *s, const puff__chunk *last) {
     do c = pop(s);
     while (c != last);
     c->next = NULL;
-    free_all(loop_of(s), sent);
+    free_all(s, sent);
 }
 
 /* ---- closing ---- */
@@ -174,7 +188,7 @@ static void close_now(puff_stream *s) {
     if (s->state == CLOSED) return;
     s->state = CLOSED;
     puff_defer_cancel(&s->flush);
-    uv_close(&s->uv.handle, on_closed);
+    if (!s->allocating) uv_close(&s->uv.handle, on_closed); /* else end_allocation() does */
 }
 
 static void close_handle(uv_handle_t *h) {
@@ -204,8 +218,12 @@ static void all_sent(puff_stream *s) {
     if (s->state == CLOSING) close_now(s);
 }
 
+static bool drain_is_due(const puff_stream *s) {
+    return s->over_high && s->n_queued <= s->low && s->state == OPEN;
+}
+
 static void check_drain(puff_stream *s) {
-    if (!s->over_high || s->n_queued > s->low || s->state != OPEN) return;
+    if (!drain_is_due(s)) return;
     s->over_high = false;
     if (s->cbs->on_drain) s->cbs->on_drain(s);
 }
@@ -216,6 +234,20 @@ static size_t gather(const puff_stream *s, uv_buf_t *bufs) {
         bufs[n++] = (uv_buf_t){.base = (char *)c->data, .len = c->len}; /* may exceed 4 GiB */
     return n;
 }
+
+/* One system call. What is sent must be a prefix of what bufs hold. */
+static ssize_t send_now(const puff_stream *s, uv_buf_t *bufs, size_t n) {
+    struct msghdr msg = {.msg_iov = (struct iovec *)bufs, .msg_iovlen = n}; /* the same on Unix */
+    ssize_t sent;
+    do
+        sent = n == 1 ? send(s->fd, bufs->base, bufs->len, MSG_NOSIGNAL)
+                      : sendmsg(s->fd, &msg, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    if (sent >= 0) return sent;
+    return errno == EWOULDBLOCK || errno == ENOBUFS ? UV_EAGAIN : uv_translate_sys_error(errno);
+}
+
+static void flush_queue(puff_stream *s);
 
 static void on_written(uv_write_t *req, int status) {
     in_flight *sending = PUFF_CONTAINER_OF(req, in_flight, uv);
@@ -233,7 +265,8 @@ static void on_written(uv_write_t *req, int status) {
     }
     consume_sending(s, last);
     check_drain(s);
-    puff_stream_flush(s);
+    flush_queue(s);
+    check_drain(s);
 }
 
 /* Lets libuv wait for the socket to take the front of the queue. */
@@ -257,29 +290,41 @@ static bool can_send(const puff_stream *s) {
     return !s->sending && s->state != CLOSED && !s->broken;
 }
 
-void puff_stream_flush(puff_stream *s) {
+static void flush_queue(puff_stream *s) {
     uv_buf_t bufs[MAX_IOV];
     puff_defer_cancel(&s->flush);
     while (s->first && can_send(s)) {
         size_t n = gather(s, bufs);
-        int sent = uv_try_write(&s->uv.stream, bufs, (unsigned)n);
+        ssize_t sent = send_now(s, bufs, n);
         if (sent == UV_EAGAIN) {
             int rc = send_later(s, bufs, n);
             if (rc) write_failed(s, rc);
             return;
         }
         if (sent < 0) {
-            write_failed(s, sent);
+            write_failed(s, (int)sent);
             return;
         }
         consume(s, (size_t)sent); /* a release may have changed everything */
     }
-    if (s->first || !can_send(s)) return;
-    all_sent(s);
-    check_drain(s);
+    if (!s->first && can_send(s)) all_sent(s);
 }
 
-static void on_flush(puff_defer *d) { puff_stream_flush(PUFF_CONTAINER_OF(d, puff_stream, flush)); }
+/* on_drain never comes before a call of the owner's returns: the turn's end brings it. */
+static void drain_later(puff_stream *s) {
+    if (drain_is_due(s)) puff_loop_defer(loop_of(s), &s->flush);
+}
+
+void puff_stream_flush(puff_stream *s) {
+    flush_queue(s);
+    drain_later(s);
+}
+
+static void on_flush(puff_defer *d) {
+    puff_stream *s = PUFF_CONTAINER_OF(d, puff_stream, flush);
+    flush_queue(s);
+    check_drain(s);
+}
 
 static void queued(puff_stream *s, size_t len) {
     s->n_queued += len;
@@ -325,7 +370,7 @@ int puff_stream_write(puff_stream *s, const void *data, size_t len) {
 fail:
     while (more) {
         puff__chunk *next = more->next;
-        chunk_free(loop_of(s), more);
+        chunk_free(s, more);
         more = next;
     }
     return UV_ENOMEM;
@@ -334,12 +379,13 @@ fail:
 int puff_stream_write_ref(puff_stream *s, const void *data, size_t len, void (*release)(void *arg),
                           void *arg) {
     if (!can_write(s)) return UV_EPIPE;
-    if (len < COPY_BELOW) {
+    bool alone = !s->first && len > 0 && !s->alone.release;
+    if (!alone && len < COPY_BELOW) {
         int rc = puff_stream_write(s, data, len);
         if (rc == 0) release(arg);
         return rc;
     }
-    puff__chunk *c = puff_malloc(loop_of(s)->alloc, sizeof *c);
+    puff__chunk *c = alone ? &s->alone : puff_malloc(loop_of(s)->alloc, sizeof *c);
     if (!c) return UV_ENOMEM;
     *c = (puff__chunk){.data = data, .len = len, .release = release, .arg = arg};
     append(s, c);
@@ -360,7 +406,8 @@ size_t puff_stream_queued(puff_stream *s) {
 void puff_stream_set_water(puff_stream *s, size_t low, size_t high) {
     s->low = low;
     s->high = high;
-    s->over_high = s->n_queued > high;
+    s->over_high |= s->n_queued > high; /* a drain that is on its way still comes */
+    drain_later(s);
 }
 
 int puff_stream_shutdown(puff_stream *s) {
@@ -376,26 +423,42 @@ static void on_alloc(uv_handle_t *h, size_t hint, uv_buf_t *buf) {
     puff_stream *s = PUFF_CONTAINER_OF(h, puff_stream, uv.handle);
     puff_loop *loop = loop_of(s);
     puff__loop_enter(loop);
-    char *base = NULL;
-    size_t cap = 0;
-    if (s->cbs->on_alloc) s->cbs->on_alloc(s, &base, &cap);
-    if (!base || cap == 0) {
-        base = puff__loop_read_buf(loop);
-        cap = base ? PUFF_READ_BUF : 0;
+    *buf = (uv_buf_t){0};
+    if (s->cbs->on_alloc) {
+        s->allocating = true;
+        s->cbs->on_alloc(s, &buf->base, &buf->len);
+        if (!s->reading || s->state == CLOSED) *buf = (uv_buf_t){0}; /* see end_allocation() */
+        s->allocating = false;
+        if (!s->reading || s->state == CLOSED) return;
     }
-    *buf = uv_buf_init(base, (unsigned)cap);
+    if (!buf->base || buf->len == 0) {
+        buf->base = puff__loop_read_buf(loop);
+        buf->len = buf->base ? PUFF_READ_BUF : 0;
+    }
+}
+
+/* What on_alloc has stopped or closed. libuv has read nothing, having got no memory. */
+static void end_allocation(puff_stream *s) {
+    if (s->state == CLOSED)
+        uv_close(&s->uv.handle, on_closed);
+    else
+        uv_read_stop(&s->uv.stream);
 }
 
 static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf) {
     puff_stream *s = PUFF_CONTAINER_OF(uv, puff_stream, uv.stream);
     puff__loop_enter(loop_of(s));
+    if (n == UV_ENOBUFS && (!s->reading || s->state == CLOSED)) {
+        end_allocation(s);
+        return;
+    }
     if (n < 0) puff_stream_read_stop(s); /* libuv goes on by itself after UV_ENOBUFS */
     s->cbs->on_read(s, buf->base, n);
 }
 
 int puff_stream_read_start(puff_stream *s) {
     if (s->reading || s->state != OPEN) return 0;
-    int rc = uv_read_start(&s->uv.stream, on_alloc, on_read);
+    int rc = s->allocating ? 0 : uv_read_start(&s->uv.stream, on_alloc, on_read);
     s->reading = rc == 0;
     return rc;
 }
@@ -403,7 +466,7 @@ int puff_stream_read_start(puff_stream *s) {
 void puff_stream_read_stop(puff_stream *s) {
     if (!s->reading) return;
     s->reading = false;
-    uv_read_stop(&s->uv.stream);
+    if (!s->allocating) uv_read_stop(&s->uv.stream);
 }
 
 /* ---- life ---- */
@@ -436,6 +499,7 @@ int puff_stream_open(puff_stream **out, puff_loop *loop, int fd, const puff_stre
     s->data = data;
     s->low = WATER_LOW;
     s->high = WATER_HIGH;
+    s->fd = fd;
     puff_defer_init(&s->flush, on_flush);
     int rc = open_fd(s, loop, fd);
     if (rc) {
@@ -456,11 +520,7 @@ void puff_stream_set_data(puff_stream *s, void *data) { s->data = data; }
 puff_loop *puff_stream_loop(puff_stream *s) { return loop_of(s); }
 bool puff_stream_closing(puff_stream *s) { return s->state != OPEN; }
 
-int puff_stream_fd(puff_stream *s) {
-    uv_os_fd_t fd;
-    if (s->state == CLOSED || uv_fileno(&s->uv.handle, &fd) != 0) return -1;
-    return fd;
-}
+int puff_stream_fd(puff_stream *s) { return s->state == CLOSED ? -1 : s->fd; }
 
 void puff_stream_close(puff_stream *s) {
     if (s->state != OPEN) return;

@@ -227,15 +227,21 @@ TEST(a_peer_that_does_not_read_costs_what_is_queued_and_no_more) {
     finish();
 }
 
-TEST(small_references_are_copied_and_released_at_once) {
+TEST(a_small_reference_is_kept_when_alone_and_copied_behind_others) {
     begin_unix();
+    n_received = 0;
+    size_t blocks = memory.n_live;
     CHECK_EQ_INT(puff_stream_write_ref(ep.s, "abc", 3, release, NULL), 0);
+    CHECK_EQ_INT(n_releases, 0);
+    CHECK_EQ_INT(memory.n_live, blocks);
+    CHECK_EQ_INT(puff_stream_write_ref(ep.s, "def", 3, release, NULL), 0);
     CHECK_EQ_INT(n_releases, 1);
-    CHECK_EQ_INT(puff_stream_write_ref(ep.s, "", 0, release, NULL), 0);
-    CHECK_EQ_INT(n_releases, 2);
     puff_loop_turn(loop, false);
-    CHECK_EQ_INT(n_readable(), 3);
     CHECK_EQ_INT(n_releases, 2);
+    CHECK_EQ_INT(puff_stream_write_ref(ep.s, "", 0, release, NULL), 0);
+    CHECK_EQ_INT(n_releases, 3);
+    peer_reads();
+    CHECK_EQ_MEM(received, n_received, "abcdef", 6);
     finish();
 }
 
@@ -250,6 +256,32 @@ TEST(drain_comes_once_when_the_queue_has_fallen) {
     peer_reads_until(BIG + 1000);
     CHECK_EQ_INT(ep.n_drains, 1);
     CHECK_EQ_INT(n_releases, 1);
+    finish();
+}
+
+TEST(flush_does_not_call_on_drain_before_it_returns) {
+    begin_unix();
+    puff_stream_set_water(ep.s, 0, 0);
+    CHECK_EQ_INT(puff_stream_write(ep.s, "abc", 3), 0);
+    puff_stream_flush(ep.s);
+    CHECK_EQ_INT(ep.n_drains, 0);
+    puff_loop_turn(loop, false);
+    CHECK_EQ_INT(ep.n_drains, 1);
+    finish();
+}
+
+TEST(set_water_keeps_a_drain_that_is_on_its_way) {
+    begin_unix();
+    puff_stream_set_water(ep.s, 10, 100);
+    CHECK_EQ_INT(puff_stream_write(ep.s, big, 200), 0);
+    puff_stream_set_water(ep.s, 10, 1000);
+    puff_loop_turn(loop, false);
+    CHECK_EQ_INT(ep.n_drains, 1);
+    CHECK_EQ_INT(puff_stream_write(ep.s, big, 2000), 0);
+    puff_stream_set_water(ep.s, 5000, 10000); /* is low already */
+    CHECK_EQ_INT(ep.n_drains, 1);
+    turn_some();
+    CHECK_EQ_INT(ep.n_drains, 2);
     finish();
 }
 
@@ -440,6 +472,53 @@ TEST(reads_go_where_on_alloc_says) {
     finish();
 }
 
+/* What on_alloc does besides giving memory, the first time. */
+static void (*alloc_then)(end_point *e);
+
+static void on_alloc_and(puff_stream *s, char **buf, size_t *cap) {
+    on_alloc_own(s, buf, cap);
+    void (*act)(end_point *) = alloc_then;
+    alloc_then = NULL;
+    if (act) act(&ep);
+}
+
+static void begin_allocating(void (*act)(end_point *e)) {
+    static const puff_stream_cbs own = {
+        .on_alloc = on_alloc_and, .on_read = on_read_own, .on_close = on_close};
+    begin();
+    int pair[2];
+    CHECK_EQ_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    memset(&ep, 0, sizeof ep);
+    ep.peer = pair[1];
+    alloc_then = act;
+    CHECK_EQ_INT(puff_stream_open(&ep.s, loop, pair[0], &own, &ep), 0);
+    puff_stream_read_start(ep.s);
+    CHECK_EQ_INT(write(ep.peer, "abc", 3), 3);
+}
+
+TEST(read_stop_in_on_alloc_leaves_the_bytes_for_later) {
+    begin_allocating(stop_reading);
+    turn_some();
+    CHECK(alloc_then == NULL);
+    CHECK_EQ_INT(ep.n_reads, 0);
+    CHECK_EQ_INT(puff_stream_read_start(ep.s), 0);
+    turn_until(&ep.n_reads, 1);
+    CHECK_EQ_INT(ep.n_read_bytes, 3);
+    finish();
+}
+
+static void stop_and_start(end_point *e) {
+    puff_stream_read_stop(e->s);
+    CHECK_EQ_INT(puff_stream_read_start(e->s), 0);
+}
+
+TEST(read_stop_and_start_in_on_alloc_reads) {
+    begin_allocating(stop_and_start);
+    turn_until(&ep.n_reads, 1);
+    CHECK_EQ_INT(ep.n_read_bytes, 3);
+    finish();
+}
+
 /* ---- from inside every callback ---- */
 
 static void then_close(end_point *e) { puff_stream_close(e->s); }
@@ -460,6 +539,15 @@ TEST(close_from_on_read) {
         CHECK_EQ_INT(write(ep.peer, "x", 1), 1);
         turn_until(&ep.n_closes, 1);
         CHECK_EQ_INT(ep.n_reads, 1);
+        finish();
+    }
+}
+
+TEST(close_from_on_alloc) {
+    EACH_ENDING(i) {
+        begin_allocating(endings[i]);
+        turn_until(&ep.n_closes, 1);
+        CHECK_EQ_INT(ep.n_reads, 0);
         finish();
     }
 }
