@@ -19,10 +19,11 @@ import sys
 from typing import Any
 
 import puff
-from puff.asgi import Server, parse_bind
+from puff.asgi import Server
 from puff.config import ServerConfig
 from puff.errors import AppImportError, AppStartError
 from puff.imports import import_path, traceback_of
+from puff.server import parse_bind
 from puff.supervisor import Supervisor, report_ready
 
 __all__ = ["serve"]

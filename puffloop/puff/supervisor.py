@@ -25,7 +25,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from puff.asgi import parse_bind
+from puff.server import parse_bind
 
 __all__ = ["Supervisor", "report_ready"]
 

@@ -29,7 +29,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from puff._bind.http import HttpServer
+from puff._bind.asgi import AsgiServer
 
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
 log: list[str] = []
@@ -304,7 +304,7 @@ def nothing(*args: Any) -> None:
 @on_puff
 async def test_listen_raises_oserror_with_the_reason() -> None:
     loop = asyncio.get_running_loop()
-    server = HttpServer(loop, nothing, on_error=nothing)
+    server = AsgiServer(loop, nothing, on_error=nothing)
     port = server.listen(host="127.0.0.1")
     with pytest.raises(OSError) as e:
         server.listen(host="127.0.0.1", port=port)
@@ -327,11 +327,11 @@ async def test_listen_raises_oserror_with_the_reason() -> None:
 async def test_options_are_checked() -> None:
     loop = asyncio.get_running_loop()
     with pytest.raises(TypeError, match="no_such"):
-        HttpServer(loop, nothing, on_error=nothing, options={"no_such": 1})
+        AsgiServer(loop, nothing, on_error=nothing, options={"no_such": 1})
     with pytest.raises((OverflowError, TypeError)):
-        HttpServer(loop, nothing, on_error=nothing, options={"max_fields": -1})
+        AsgiServer(loop, nothing, on_error=nothing, options={"max_fields": -1})
     with pytest.raises(TypeError):
-        HttpServer(asyncio.SelectorEventLoop, nothing, on_error=nothing)
+        AsgiServer(asyncio.SelectorEventLoop, nothing, on_error=nothing)
 
 
 @on_puff

@@ -36,7 +36,6 @@ typedef struct puff_asgi {
     unsigned long thread; /* that the loop runs in */
     bool stopping;        /* no Task is kept idle any more */
     puff_access_log *log; /* owned; NULL: none */
-    void *owner;          /* borrowed; the binding's own object */
 } puff_asgi;
 
 /* ---- asgi.c ---- */
@@ -56,9 +55,6 @@ void puff_asgi_free(puff_asgi *asgi);
 PyObject *puff_asgi_tasks(puff_asgi *asgi);
 /* Ends the idle Task; none is kept from now on. */
 void puff_asgi_stop(puff_asgi *asgi);
-
-static inline void puff_asgi_set_owner(puff_asgi *asgi, void *owner) { asgi->owner = owner; }
-static inline void *puff_asgi_owner(void *asgi) { return ((puff_asgi *)asgi)->owner; }
 
 /* What puff_http_server_open() wants; a server's data is its puff_asgi. */
 extern const puff_http_host puff_asgi_host;

@@ -327,7 +327,7 @@ static PyMethodDef driver_methods[] = {
 };
 static PyAsyncMethods driver_async = {.am_await = PyObject_SelfIter, .am_send = driver_send};
 static PyTypeObject driver_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.http.Request",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.asgi.Request",
     .tp_basicsize = sizeof(puff_driver),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_as_async = &driver_async,

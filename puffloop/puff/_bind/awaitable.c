@@ -50,7 +50,7 @@ static PyMethodDef ready_methods[] = {
 };
 static PyAsyncMethods ready_async = {.am_await = PyObject_SelfIter, .am_send = ready_send};
 static PyTypeObject ready_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.http.Sent",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.asgi.Sent",
     .tp_basicsize = sizeof(PyObject),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_as_async = &ready_async,
@@ -193,7 +193,7 @@ static PyMethodDef wait_methods[] = {
 };
 static PyAsyncMethods wait_async = {.am_await = PyObject_SelfIter, .am_send = wait_send};
 static PyTypeObject wait_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.http.Waiting",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.asgi.Waiting",
     .tp_basicsize = sizeof(puff_wait),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_as_async = &wait_async,

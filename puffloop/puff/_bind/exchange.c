@@ -272,7 +272,7 @@ static void channel_dealloc(PyObject *self) {
 }
 
 static PyTypeObject receive_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.http.Receive",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.asgi.Receive",
     .tp_basicsize = sizeof(channel),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
     .tp_vectorcall_offset = offsetof(channel, call),
@@ -280,7 +280,7 @@ static PyTypeObject receive_type = {
     .tp_dealloc = channel_dealloc,
 };
 static PyTypeObject send_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.http.Send",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.asgi.Send",
     .tp_basicsize = sizeof(channel),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
     .tp_vectorcall_offset = offsetof(channel, call),
@@ -312,7 +312,7 @@ static void exchange_dealloc(PyObject *self) {
 }
 
 static PyTypeObject exchange_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.http.Exchange",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "puff._bind.asgi.Exchange",
     .tp_basicsize = sizeof(puff_exchange),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_dealloc = exchange_dealloc,

@@ -1,43 +1,18 @@
-# cython: language_level=3
-"""Hosts an ASGI app on the C HTTP server (include/puff/http.h).
+"""The C HTTP server (include/puff/http.h) as the hosts of an app share it: open, listen, stop.
 
-This file opens, listens and stops. What happens for a request is C: asgi.h says how its files hang
-together.
+What happens for a request is the host's: asgi.pyx, wsgi.pyx.
 """
 
 import os
 
-from cpython.object cimport PyObject
 from libc.stdint cimport uint16_t
 from libc.string cimport memset
 
 from puff._bind.core cimport (
-    PUFF_EARG, puff_err, puff_http_access, puff_http_host, puff_http_options,
-    puff_http_options_init, puff_http_server, puff_http_server_listen, puff_http_server_open,
+    PUFF_EARG, puff_err, puff_http_options_init, puff_http_server_listen, puff_http_server_open,
     puff_http_server_stats, puff_http_server_stop, puff_listener, puff_listener_options,
     puff_listener_port,
 )
-from puff._bind.loop cimport LoopBase
-
-
-cdef extern from "asgi.h":
-    int puff_asgi_init(void (*interrupt)(PyObject *loop, PyObject *exc) noexcept) except -1
-    puff_asgi *puff_asgi_new(object loop, object app, object state, object root_path,
-                             object on_error, int log_fd) except NULL
-    void puff_asgi_free(puff_asgi *asgi)
-    void puff_asgi_stop(puff_asgi *asgi)
-    object puff_asgi_tasks(puff_asgi *asgi)
-    const puff_http_host puff_asgi_host
-    void puff_asgi_on_access(const puff_http_access *a) noexcept
-    void puff_asgi_set_owner(puff_asgi *asgi, void *owner)
-    void *puff_asgi_owner(void *asgi)
-
-
-cdef void _interrupt(PyObject *loop, PyObject *exc) noexcept:
-    (<LoopBase>loop).interrupt(<object>exc)
-
-
-puff_asgi_init(_interrupt)
 
 
 cdef object _oserror(puff_err *err):
@@ -48,8 +23,8 @@ cdef object _oserror(puff_err *err):
     return RuntimeError(err.msg.decode("utf-8", "replace"))
 
 
-cdef int _set_options(puff_http_options *o, dict options, list keep) except -1:
-    """Fills in what is given; `keep` holds what C borrows."""
+cdef int set_options(puff_http_options *o, dict options, list keep) except -1:
+    puff_http_options_init(o)
     for name, value in options.items():
         if name == "max_request_line":
             o.max_request_line = value
@@ -88,31 +63,20 @@ cdef int _set_options(puff_http_options *o, dict options, list keep) except -1:
 
 
 cdef class HttpServer:
-    def __init__(self, LoopBase loop not None, app, *, dict state=None, str root_path="", on_error,
-                 int access_log_fd=-1, dict options=None):
-        cdef puff_http_options opts
-        cdef puff_err err
-        if self.asgi is not NULL:
-            raise RuntimeError("an HttpServer is initialised once")
-        if loop.core is NULL:
-            raise RuntimeError("Event loop is closed")
-        keep = []
-        puff_http_options_init(&opts)
-        _set_options(&opts, options or {}, keep)
-        if access_log_fd >= 0:
-            opts.on_access = puff_asgi_on_access
-        self.loop = loop
-        self.asgi = puff_asgi_new(loop, app, {} if state is None else state, root_path.rstrip("/"),
-                                  on_error, access_log_fd)
-        puff_asgi_set_owner(self.asgi, <void *>self)
-        if puff_http_server_open(&self.server, loop.core, &puff_asgi_host, self.asgi, &opts,
-                                 &err) < 0:
-            raise _oserror(&err)
-        loop.clients[("http", id(self))] = self  # keeps us alive until we have stopped
+    """One HTTP server on one loop; a subclass hosts the app."""
 
-    def __dealloc__(self):
-        if self.asgi is not NULL:
-            puff_asgi_free(self.asgi)
+    cdef int open(self, LoopBase loop, const puff_http_host *host, void *data,
+                  puff_http_options *options) except -1:
+        cdef puff_err err
+        self.loop = loop
+        if puff_http_server_open(&self.server, loop.core, host, data, options, &err) < 0:
+            raise _oserror(&err)
+        loop.clients["http", id(self)] = self  # so that closing the loop stops us
+        _open[<size_t>self.server] = self
+        return 0
+
+    cdef int stopping(self) except -1:
+        return 0
 
     def listen(self, *, str host=None, uint16_t port=0, unix_path=None, int fd=-1, int backlog=0,
                bint reuse_port=False):
@@ -145,12 +109,13 @@ cdef class HttpServer:
         self._check_open()
         if self.on_stopped is None:
             self.on_stopped = on_stopped
-        puff_asgi_stop(self.asgi)
+        self.stopping()
         puff_http_server_stop(self.server, timeout_ms, _on_stopped)
 
     def tasks(self):
-        """The asyncio.Tasks of requests whose app has begun, has waited and has not ended."""
-        return puff_asgi_tasks(self.asgi)
+        """A future of each request whose app has begun, has waited and has not ended; cancelling it
+        ends the app."""
+        return []
 
     @property
     def is_open(self):
@@ -176,10 +141,14 @@ cdef class HttpServer:
             self.loop.turn()
 
 
+# Those that have not stopped yet, by their puff_http_server: on_stopped is given no more.
+cdef dict _open = {}
+
+
 cdef void _on_stopped(puff_http_server *server, void *data) noexcept:
-    cdef HttpServer self = <HttpServer>puff_asgi_owner(data)
-    self.server = NULL
+    cdef HttpServer self = _open.pop(<size_t>server)
     self.loop.clients.pop(("http", id(self)), None)
+    self.server = NULL
     on_stopped, self.on_stopped = self.on_stopped, None
     if on_stopped is None:
         return

@@ -22,7 +22,7 @@ cdef class LoopBase:
     cdef puff_dispatch d
     cdef puff_loop *core            # owned; NULL once closed
     # While set, call_soon() stores the callable in `captured` instead of scheduling it (see
-    # http.pyx).
+    # asgi_task.c).
     cdef bint capturing
     cdef object captured
 
