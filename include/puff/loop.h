@@ -21,6 +21,8 @@ extern "C" {
 struct sockaddr;
 struct addrinfo;
 struct uv_loop_s;
+struct ssl_st;     /* OpenSSL's SSL */
+struct ssl_ctx_st; /* and SSL_CTX */
 
 /* ---- loop ---------------------------------------------------------------------------------- */
 
@@ -196,6 +198,69 @@ PUFF_API void puff_stream_close(puff_stream *s);
 /* Throws the queue away and closes; with reset, TCP sends RST. */
 PUFF_API void puff_stream_abort(puff_stream *s, bool reset);
 PUFF_API bool puff_stream_closing(puff_stream *s);
+
+/* ---- TLS ----------------------------------------------------------------------------------- */
+
+/* The TLS of one connection, without I/O: a host feeds it what came and sends what comes out. It
+ * needs no loop; calls on one engine come from one thread at a time. */
+typedef struct puff_tls puff_tls;
+
+enum {
+    PUFF_TLS_OK,        /* done; of a read: the memory is full, there may be more */
+    PUFF_TLS_WANT_READ, /* all that was fed is read: feed more */
+    PUFF_TLS_CLOSED     /* the peer's close_notify; of a shutdown: both sides' */
+};
+
+/* Why a call gave PUFF_EPROTO. */
+typedef struct puff_tls_error {
+    int kind;         /* SSL_ERROR_* */
+    bool eof;         /* the peer's bytes ended before its close_notify */
+    char library[24]; /* "SSL" */
+    char reason[72];  /* "WRONG_VERSION_NUMBER"; empty: unknown */
+    char text[96];    /* "wrong version number" */
+} puff_tls_error;
+
+/* Takes ciphertext that is to be sent; it copies. 0 or PUFF_ENOMEM. Called inside any call below and
+ * by OpenSSL inside a call of the host's own on the SSL. */
+typedef int (*puff_tls_sink)(void *arg, const void *data, size_t len);
+
+/* Takes a reference to ssl and gives it a BIO of its own in place of what it had. The role, the
+ * host name, the session and the like are the owner's to set, and the handshake may be his to do.
+ * max_kept: the ceiling of what puff_tls_keep() holds. alloc outlives it. PUFF_ENOMEM. */
+PUFF_API int puff_tls_new(puff_tls **out, const puff_alloc *alloc, size_t max_kept,
+                          struct ssl_st *ssl);
+/* An SSL that lives on finds nothing to read, and what it writes is lost. NULL is allowed. */
+PUFF_API void puff_tls_free(puff_tls *t);
+/* NULL: what is to be sent gathers until puff_tls_drop_output(). */
+PUFF_API void puff_tls_set_sink(puff_tls *t, puff_tls_sink sink, void *arg);
+PUFF_API puff_str puff_tls_peek_output(const puff_tls *t);
+PUFF_API void puff_tls_drop_output(puff_tls *t);
+
+/* Ciphertext from the peer: borrowed until puff_tls_keep() or until all of it is read. Where some
+ * was kept, this is copied behind it: PUFF_ENOMEM or PUFF_ELIMIT. */
+PUFF_API int puff_tls_feed(puff_tls *t, const void *data, size_t len);
+/* Copies what has not been read yet; the fed range is free after. PUFF_ENOMEM or PUFF_ELIMIT. */
+PUFF_API int puff_tls_keep(puff_tls *t);
+PUFF_API size_t puff_tls_unread(const puff_tls *t);  /* bytes of ciphertext */
+PUFF_API size_t puff_tls_pending(const puff_tls *t); /* bytes of plaintext that are decrypted */
+
+/* Each returns PUFF_TLS_*, PUFF_ENOMEM, or PUFF_EPROTO with *err (NULL is allowed) filled.
+ *
+ * Reads as many records as fit; *n bytes are there whatever it returns. */
+PUFF_API int puff_tls_read(puff_tls *t, void *buf, size_t cap, size_t *n, puff_tls_error *err);
+/* Writes one record of at most 16 KiB. *n: how much of data it took; after PUFF_TLS_WANT_READ (a
+ * renegotiation) the same bytes have to come again, from wherever, with or without more. */
+PUFF_API int puff_tls_write(puff_tls *t, const void *data, size_t len, size_t *n,
+                            puff_tls_error *err);
+PUFF_API int puff_tls_handshake(puff_tls *t, puff_tls_error *err);
+/* Sends close_notify, once, and looks for the peer's. */
+PUFF_API int puff_tls_shutdown(puff_tls *t, puff_tls_error *err);
+
+/* Of what only might be an SSL, made by somebody else: is ctx its context? Reads one field. */
+PUFF_API bool puff_tls_is_of(const struct ssl_st *ssl, const struct ssl_ctx_st *ctx);
+/* And is it of the very libssl that we are linked to? It compares the addresses of methods, as long
+ * as the SSL is new and of a context for any version of TLS. */
+PUFF_API bool puff_tls_is_ours(const struct ssl_st *ssl);
 
 /* ---- connecting ---------------------------------------------------------------------------- */
 
