@@ -7,26 +7,26 @@ from puff._bind.loop cimport LoopBase
 
 
 cdef class Stream:
+    # stream_io.h has these fields in this order.
     cdef puff_stream *core      # owned; NULL once its close has begun
+    cdef PyObject *chunk        # owned; the bytes that the read under way fills
+    cdef Py_buffer target       # what it fills instead (a BufferedProtocol's memory)
+    cdef size_t low, high       # write buffer limits
+    cdef int sink               # who gets what is read
+    cdef int conn_lost          # asyncio's: 1 when connection_lost() is scheduled, + writes since
+    cdef bint long_reads        # the last one was: the next goes straight into a chunk
+    cdef bint eof_written
+    cdef object protocol
+    cdef object context         # contextvars context in which the protocol is told of data
+    cdef object empty_waiter    # sendfile's
+    # The rest is ours alone.
     cdef LoopBase loop
     cdef object transport       # the asyncio.Transport that users see; None once closed
-    cdef object protocol
-    cdef bint buffered          # the protocol is a BufferedProtocol
-    cdef object context         # contextvars context in which the protocol is told of data
     cdef object sock            # shares the descriptor with core, which closes it
     cdef int fd
     cdef dict extra
     cdef object server          # asyncio's Server that accepted it, or None
-    cdef object empty_waiter    # sendfile's
-    cdef size_t low, high       # write buffer limits
-    cdef int conn_lost          # asyncio's: 1 when connection_lost() is scheduled, + writes since
-    cdef bint closing, paused, eof_written, protocol_paused, leaked
-    cdef bint long_reads        # the last one was: the next goes straight into a chunk
-    cdef PyObject *chunk        # owned; the bytes that the read under way fills
-    cdef object target          # the memoryview that it fills instead (buffered)
-    cdef bint allocating        # the protocol is being asked for that memory,
-    cdef bint stop_pending      # and has asked to stop reading,
-    cdef object failure         # or has raised
+    cdef bint closing, paused, protocol_paused, leaked
 
     cdef int open(self) except -1
     cdef size_t queued(self) noexcept
@@ -44,6 +44,3 @@ cdef class Stream:
     cdef int lose(self, object exc) except -1
     cdef int close_core(self) except -1
     cdef void stop_reading(self) noexcept
-    cdef int feed(self, object data) except -1
-    cdef int feed_buffer(self, Py_ssize_t n) except -1
-    cdef int feed_eof(self) except -1

@@ -3,7 +3,7 @@
 Two objects make a connection. `Stream` is native: it has the state and is what the core calls.
 `Transport` is what users see: a real asyncio.Transport, which a cdef class cannot be (asyncio's
 has slots of its own), so its methods reach their Stream through a slot whose offset is looked up
-once.
+once. What runs for each read and each write is C: stream_io.c.
 
     protocol  <->  Transport --_native--> Stream --core--> puff_stream
                        ^--------transport----'
@@ -20,14 +20,7 @@ import socket
 import warnings
 from asyncio import base_events, constants, transports, trsock
 
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport (
-    PyBytes_AS_STRING,
-    PyBytes_CheckExact,
-    PyBytes_FromStringAndSize,
-    PyBytes_GET_SIZE,
-)
-from cpython.exc cimport PyErr_Clear
+from cpython.bytes cimport PyBytes_CheckExact
 from cpython.object cimport PyObject_TypeCheck, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 
@@ -42,38 +35,43 @@ from puff._bind.core cimport (
     puff_stream_read_stop,
     puff_stream_set_water,
     puff_stream_shutdown,
-    puff_stream_write,
-    puff_stream_write_ref,
 )
 from puff._bind.errors cimport os_error
 
 
 cdef extern from *:
-    PyObject *_new_bytes "PyBytes_FromStringAndSize"(const char *s, Py_ssize_t n)
-    int _PyBytes_Resize(PyObject **bytes, Py_ssize_t n) except -1
-    int PyContext_Enter(object context) except -1
-    int PyContext_Exit(object context) except -1
     object PyContext_CopyCurrent()
 
 cdef extern from "uv.h":
     enum:
         UV_EOF
-        UV_ENOMEM
+
+cdef extern from "compat.h":
+    object puff_take_exception()
+
+cdef extern from "stream_io.h":
+    ctypedef struct puff_stream_object:
+        size_t low
+        int eof_written
+        PyObject *empty_waiter
+    ctypedef struct puff_stream_rare:
+        void (*failed)(PyObject *stream, const char *message) noexcept
+        void (*ended)(PyObject *stream, ssize_t status) noexcept
+        int (*write)(PyObject *stream, PyObject *data) except -1
+        int (*over_high)(PyObject *stream) except -1
+    enum:
+        PUFF_SINK_PROTOCOL
+        PUFF_SINK_BUFFERED
+    void puff_stream_on_alloc(puff_stream *st, char **buf, size_t *cap) noexcept
+    void puff_stream_on_read(puff_stream *st, char *buf, ssize_t n) noexcept
+    int puff_stream_queue(puff_stream_object *s, object bytes) except -1
+    int puff_stream_io_init(object transport_class, Py_ssize_t slot,
+                            const puff_stream_rare *rare) except -1
 
 cdef extern from "transport.h":
     int puff_slot_offset(object member, Py_ssize_t *out) except -1
     PyObject *puff_slot_at(object self, Py_ssize_t offset)
 
-
-cdef enum:
-    # One read's worth: a socket buffer is rarely fuller, and malloc serves it without mmap
-    # (decisions.md).
-    CHUNK = 65536
-    # A stream whose last read was at least this long reads the next straight into its bytes; a
-    # shorter one costs less to copy out of the loop's buffer than to cut a chunk to size (by
-    # instructions: 250 to 500).
-    LONG_READ = 8192
-    COPY_BELOW = 4096  # as the core's: below, a write is copied anyway
 
 cdef object _logger = logging.getLogger("asyncio")
 cdef object _BufferedProtocol = asyncio.BufferedProtocol
@@ -82,106 +80,39 @@ cdef int _LOST_WRITES = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 # 3.13's Server keeps its transports, before it only counts them.
 cdef bint _server_takes_transport = base_events.Server._attach.__code__.co_argcount > 1
 cdef puff_stream_cbs _cbs
+cdef puff_stream_rare _rare
 
 
 # ---- what the core calls -------------------------------------------------------------------------
 
-cdef void _on_alloc(puff_stream *st, char **buf, size_t *cap) noexcept:
-    cdef Stream s = <Stream>puff_stream_data(st)
-    if s.buffered:
-        _alloc_target(s, buf, cap)
-        return
-    if not s.long_reads:
-        return  # the loop's buffer
-    if s.chunk is NULL:
-        s.chunk = _new_bytes(NULL, CHUNK)
-        if s.chunk is NULL:
-            PyErr_Clear()  # the loop's buffer will do
-            return
-    buf[0] = PyBytes_AS_STRING(<object>s.chunk)
-    cap[0] = CHUNK
+cdef void _on_failed(PyObject *stream, const char *message) noexcept:
+    _failed(<Stream>stream, puff_take_exception(), message.decode())
 
 
-cdef void _alloc_target(Stream s, char **buf, size_t *cap) noexcept:
-    """Asks a BufferedProtocol for memory. libuv reads in any case: nothing may stop it before."""
-    cdef Py_buffer view
-    if s.conn_lost:
+cdef void _on_ended(PyObject *stream, ssize_t status) noexcept:
+    cdef Stream s = <Stream>stream
+    if status != UV_EOF:
+        _failed(s, os_error(status), "Fatal read error on socket transport")
         return
-    s.allocating = True
     try:
-        PyContext_Enter(s.context)
-        try:
-            target = s.protocol.get_buffer(-1)
-            if not len(target):
-                raise RuntimeError("get_buffer() returned an empty buffer")
-            PyObject_GetBuffer(target, &view, PyBUF_WRITABLE)
-        finally:
-            PyContext_Exit(s.context)
-        # The memoryview keeps the memory where it is until the read is done.
-        s.target = memoryview(target)
-        buf[0] = <char *>view.buf
-        cap[0] = view.len
-        PyBuffer_Release(&view)
+        s.context.run(_feed_eof, s)
     except BaseException as exc:
-        s.failure = exc
-    s.allocating = False
+        _failed(s, exc, "Fatal error: protocol.eof_received() call failed.")
 
 
-cdef void _on_read(puff_stream *st, char *buf, ssize_t n) noexcept:
-    cdef Stream s = <Stream>puff_stream_data(st)
-    target, s.target = s.target, None
-    if s.stop_pending or s.failure is not None:
-        _settle_allocation(s)
-    if n == 0 or s.conn_lost:
-        return
-    message = "Fatal read error on socket transport"
-    try:
-        PyContext_Enter(s.context)
-        try:
-            if n < 0:
-                if n != UV_EOF:
-                    raise os_error(n)
-                message = "Fatal error: protocol.eof_received() call failed."
-                s.feed_eof()
-            elif target is not None:
-                message = "Fatal error: protocol.buffer_updated() call failed."
-                s.feed_buffer(n)
-            else:
-                message = "Fatal error: protocol.data_received() call failed."
-                s.feed(_take_read(s, buf, n))
-        finally:
-            PyContext_Exit(s.context)
-    except BaseException as exc:
-        _failed(s, exc, message)
-    # Small answers of a turn leave together, at its end. Large ones leave now: their memory, held
-    # until then for every connection, would go back to the kernel and be faulted in each turn.
-    if s.core is not NULL and puff_stream_queued(s.core) >= COPY_BELOW:
-        puff_stream_flush(s.core)
+def _feed_eof(Stream s):
+    if s.loop.d.debug:
+        _logger.debug("%r received EOF", s.transport)
+    if not s.protocol.eof_received():
+        s.close()
 
 
-cdef object _take_read(Stream s, char *buf, Py_ssize_t n):
-    """The bytes of a read: the chunk that was read into, cut to size, or a copy."""
-    cdef PyObject *chunk = s.chunk
-    s.long_reads = n >= LONG_READ
-    if chunk is NULL or buf != PyBytes_AS_STRING(<object>chunk):
-        return PyBytes_FromStringAndSize(buf, n)
-    s.chunk = NULL
-    _PyBytes_Resize(&chunk, n)
-    data = <object>chunk
-    Py_XDECREF(chunk)
-    return data
+cdef int _on_write(PyObject *stream, PyObject *data) except -1:
+    return (<Stream>stream).write(<object>data)
 
 
-cdef void _settle_allocation(Stream s) noexcept:
-    """Does what get_buffer() asked for, or failed with, while it could not be done."""
-    if s.stop_pending:
-        s.stop_pending = False
-        puff_stream_read_stop(s.core)
-    if s.failure is not None:
-        exc, s.failure = s.failure, None
-        _failed(s, exc, "Fatal error: protocol.get_buffer() call failed.")
-    elif s.conn_lost and s.queued() > 0:
-        s.close_core()
+cdef int _on_over_high(PyObject *stream) except -1:
+    return (<Stream>stream).after_write()
 
 
 cdef void _on_drain(puff_stream *st) noexcept:
@@ -212,7 +143,7 @@ cdef void _on_close(puff_stream *st) noexcept:
     Py_DECREF(s)  # the core's reference
 
 
-cdef void _failed(Stream s, exc, message) noexcept:
+cdef void _failed(Stream s, exc, str message) noexcept:
     """An exception of a protocol, or of the socket, as asyncio's transports treat it."""
     try:
         if isinstance(exc, (SystemExit, KeyboardInterrupt)):
@@ -223,15 +154,15 @@ cdef void _failed(Stream s, exc, message) noexcept:
         s.loop.interrupt(again)
 
 
-cdef void _release_bytes(void *arg) noexcept:
-    Py_DECREF(<object>arg)
-
-
-_cbs.on_alloc = _on_alloc
-_cbs.on_read = _on_read
+_cbs.on_alloc = puff_stream_on_alloc
+_cbs.on_read = puff_stream_on_read
 _cbs.on_drain = _on_drain
 _cbs.on_write_error = _on_write_error
 _cbs.on_close = _on_close
+_rare.failed = _on_failed
+_rare.ended = _on_ended
+_rare.write = _on_write
+_rare.over_high = _on_over_high
 
 
 # ---- the stream ----------------------------------------------------------------------------------
@@ -261,32 +192,14 @@ cdef class Stream:
         cdef int rc
         if self.closing or self.paused or self.core is NULL:
             return 0
-        self.stop_pending = False
         rc = puff_stream_read_start(self.core)
         if rc < 0:
             self.fatal_error(os_error(rc), "Fatal read error on socket transport")
         return 0
 
     cdef void stop_reading(self) noexcept:
-        if self.allocating:
-            self.stop_pending = True
-        elif self.core is not NULL:
+        if self.core is not NULL:
             puff_stream_read_stop(self.core)
-
-    cdef int feed(self, object data) except -1:
-        self.protocol.data_received(data)
-        return 0
-
-    cdef int feed_buffer(self, Py_ssize_t n) except -1:
-        self.protocol.buffer_updated(n)
-        return 0
-
-    cdef int feed_eof(self) except -1:
-        if self.loop.d.debug:
-            _logger.debug("%r received EOF", self.transport)
-        if not self.protocol.eof_received():
-            self.close()
-        return 0
 
     # ---- writing ---------------------------------------------------------------------------------
 
@@ -311,22 +224,9 @@ cdef class Stream:
 
     cdef int queue(self, object data) except -1:
         """Hands bytes to the core; what may still be changed by its owner is copied."""
-        cdef int rc
         if not PyBytes_CheckExact(data):
             data = bytes(data)
-        if PyBytes_GET_SIZE(data) < COPY_BELOW:
-            rc = puff_stream_write(self.core, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-        else:
-            Py_INCREF(data)
-            rc = puff_stream_write_ref(
-                self.core, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data),
-                _release_bytes, <void *>data,
-            )
-            if rc < 0:
-                Py_DECREF(data)
-        if rc == UV_ENOMEM:
-            raise MemoryError()
-        return 0  # UV_EPIPE: the stream is broken, and connection_lost() on its way
+        return puff_stream_queue(<puff_stream_object *>self, data)
 
     cdef int after_write(self) except -1:
         # asyncio has sent by now what the kernel takes: only what it does not take counts.
@@ -408,7 +308,7 @@ cdef class Stream:
         self.closing = True
         self.conn_lost = 1
         self.stop_reading()
-        if self.queued() > 0 and not self.allocating:
+        if self.queued() > 0:
             self.close_core()  # what is queued must not leave any more
         self.loop.call_soon(_lose, self, exc)
         return 0
@@ -563,7 +463,8 @@ class Transport(transports._FlowControlMixin, transports.Transport):
         """From now on protocol is told of data and of the end."""
         cdef Stream s = _native(self)
         s.protocol = protocol
-        s.buffered = isinstance(protocol, _BufferedProtocol)
+        buffered = isinstance(protocol, _BufferedProtocol)
+        s.sink = PUFF_SINK_BUFFERED if buffered else PUFF_SINK_PROTOCOL
 
     def get_protocol(self):
         """The protocol; None once the connection is lost."""
@@ -597,10 +498,6 @@ class Transport(transports._FlowControlMixin, transports.Transport):
             _logger.debug("%r resumes reading", self)
 
     # ---- writing ---------------------------------------------------------------------------------
-
-    def write(self, data):
-        """Queues bytes; they leave at the end of this turn of the loop."""
-        _native(self).write(data)
 
     def writelines(self, list_of_data):
         """Queues several pieces; they leave together."""
@@ -747,5 +644,15 @@ cdef int _describe(Stream s) except -1:
     return 0
 
 
+cdef _check_layout():
+    cdef Stream s = Stream.__new__(Stream)
+    cdef puff_stream_object *seen = <puff_stream_object *>s
+    if &seen.low != &s.low or &seen.eof_written != <int *>&s.eof_written \
+            or seen.empty_waiter != <PyObject *>s.empty_waiter:
+        raise SystemError("stream_io.h and transport.pxd disagree about Stream")
+
+
+_check_layout()
 puff_slot_offset(Transport._native, &_native_offset)
 _transport_type = <PyTypeObject *>Transport
+puff_stream_io_init(Transport, _native_offset, &_rare)
