@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
 import threading
 from asyncio import events, sslproto, unix_events
@@ -21,7 +22,6 @@ from puff._bind.transport import Transport
 from puff._stdlib_loop import StdlibLoop
 
 if TYPE_CHECKING:
-    import socket
     import ssl
     from selectors import BaseSelector, SelectorKey
 
@@ -86,7 +86,7 @@ class Loop(LoopBase, StdlibLoop):
         if self.is_closed():
             return
         self._close_clients()
-        if not sys.is_finalizing():
+        if not cast(Any, unix_events).sys.is_finalizing():
             # asyncio does this after closing the self-pipe, to which a signal would be written.
             for sig in list(self._signal_handlers):
                 self.remove_signal_handler(sig)
@@ -103,6 +103,10 @@ class Loop(LoopBase, StdlibLoop):
         server: asyncio.AbstractServer | None = None,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
+        if not issubclass(type(sock), socket.socket):  # it only behaves like one: use its methods
+            return super()._make_socket_transport(
+                sock, protocol, waiter, extra=extra, server=server
+            )
         return Transport(self, sock, protocol, waiter, extra, server)
 
     def _make_ssl_transport(
@@ -119,6 +123,11 @@ class Loop(LoopBase, StdlibLoop):
         **timeouts: float | None,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(rawsock)
+        if not issubclass(type(rawsock), socket.socket):
+            return super()._make_ssl_transport(
+                rawsock, protocol, sslcontext, waiter, server_side=server_side,
+                server_hostname=server_hostname, extra=extra, server=server, **timeouts
+            )  # fmt: skip
         tls = cast(Any, sslproto.SSLProtocol)(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )

@@ -711,3 +711,34 @@ def test_start_tls(loop, certificate) -> None:
         server.close()
 
     run(loop, main)
+
+
+class SocketLike:
+    """What has a socket's methods and is none: a tunnel, a recorder, a mock."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.sent = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sock, name)
+
+    def send(self, data: Any) -> int:
+        n = self.sock.send(data)
+        self.sent += bytes(data[:n])
+        return n
+
+
+def test_a_socket_like_object_is_used_by_its_methods(loop: asyncio.AbstractEventLoop) -> None:
+    async def main() -> bytes:
+        left, right = socket.socketpair()
+        left.setblocking(False)
+        like: Any = SocketLike(left)
+        transport, protocol = await loop.create_connection(Recorder, sock=like)
+        transport.write(b"ping")
+        assert await loop.run_in_executor(None, right.recv, 4) == b"ping"
+        right.close()
+        await protocol.lost
+        return like.sent
+
+    assert loop.run_until_complete(main()) == b"ping"

@@ -286,7 +286,7 @@ cdef class LoopBase:
         took = self.time() - began
         if took >= self.slow_callback_duration:
             what = base_events._format_handle(handle)
-            _logger.warning("Executing %s took %.3f seconds", what, took)
+            base_events.logger.warning("Executing %s took %.3f seconds", what, took)
 
     def _close_clients(self):
         """Tells whoever keeps something on this loop that it ends; turns can still run."""
