@@ -15,6 +15,7 @@ void puff_defer_cancel(puff_defer *d) { puff_queue_remove(&d->node); }
 /* A job may defer itself or others again: those wait for the next flush, so that this one ends. */
 void puff_loop_flush(puff_loop *loop) {
     if (puff_queue_empty(&loop->deferred)) return;
+    loop->n_quiet = 0; /* what is sent may be answered at once */
     puff_queue batch, *node;
     puff_queue_init(&batch);
     puff_queue_splice(&batch, &loop->deferred);

@@ -55,6 +55,47 @@ char *puff__loop_read_buf(puff_loop *loop) {
     return loop->read_buf;
 }
 
+/* ---- turns that are left out ----------------------------------------------------------------- */
+
+/* A look costs about 200 ns, three callbacks' worth. A host whose callbacks reschedule themselves
+ * has one turn per callback, so looks are left out, but only as long as nobody can tell: */
+enum {
+    QUIET_LOOKS = 4, /* a program that yields a few times to let I/O happen gets its looks */
+    SKIPS = 15,      /* the look is 15 ns a turn then */
+    SKIP_NS = 50000, /* slow callbacks: what comes in must not wait for more than one of them */
+    CALIBRATION_NS = 1000000,
+};
+
+bool puff_loop_skip_turn(puff_loop *loop, uint64_t ticks) {
+    if (loop->n_quiet < QUIET_LOOKS || loop->n_skipped >= SKIPS) return false;
+    if (ticks - loop->looked_ticks >= loop->ticks_per_ms / (1000000 / SKIP_NS)) return false;
+    if (!puff_queue_empty(&loop->deferred)) return false;
+    if (atomic_load_explicit(&loop->posted, memory_order_relaxed)) return false;
+    if (puff__timers_next(loop) <= loop->now_ns + SKIP_NS) return false;
+    loop->n_skipped++;
+    loop->stats.n_turns++;
+    return true;
+}
+
+uint64_t puff_loop_ticks_per_ms(puff_loop *loop) { return loop->ticks_per_ms; }
+
+static void calibrate(puff_loop *loop) {
+    uint64_t age_ns = loop->now_ns - loop->made_ns;
+    if (age_ns < CALIBRATION_NS) return;
+    loop->ticks_per_ms =
+        (uint64_t)((double)(puff_ticks() - loop->made_ticks) * 1e6 / (double)age_ns);
+}
+
+/* After a turn that has not been left out. */
+static void looked(puff_loop *loop, bool waited) {
+    loop->n_quiet = waited || loop->called ? 0 : loop->n_quiet + 1;
+    loop->n_skipped = 0;
+    loop->looked_ticks = puff_ticks();
+    if (__builtin_expect(!loop->ticks_per_ms, 0)) calibrate(loop);
+}
+
+/* ---- turns ----------------------------------------------------------------------------------- */
+
 int puff_loop_turn(puff_loop *loop, bool wait) {
     loop->stats.n_turns++;
     puff_loop_flush(loop);
@@ -62,13 +103,14 @@ int puff_loop_turn(puff_loop *loop, bool wait) {
     if (!uv_loop_alive(&loop->uv)) wait = false;
     uv_ref((uv_handle_t *)&loop->async); /* libuv does not even look when nothing is open */
     /* The prepare handle is only there for turns that may sleep: a NOWAIT turn keeps the lock. */
-    loop->fired = false;
+    loop->fired = loop->called = false;
     if (wait) uv_prepare_start(&loop->prepare, on_prepare);
     uv_run(&loop->uv, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT);
     if (wait) uv_prepare_stop(&loop->prepare);
     uv_unref((uv_handle_t *)&loop->async);
-    puff__loop_enter(loop);
+    if (loop->sleeping) puff__loop_awake(loop);
     puff_loop_update_now(loop);
+    looked(loop, wait);
     puff_loop_flush(loop);
     puff__timers_turned(loop);
     return uv_loop_alive(&loop->uv) || !puff_queue_empty(&loop->deferred) ||
@@ -112,7 +154,8 @@ int puff_loop_new(puff_loop **out, const puff_loop_options *opts, puff_err *err)
     rc = puff__timers_init(loop);
     if (rc == 0) rc = puff__post_init(loop);
     if (rc) goto fail_handles;
-    puff_loop_update_now(loop);
+    loop->made_ns = puff_loop_update_now(loop);
+    loop->made_ticks = puff_ticks();
     *out = loop;
     return 0;
 

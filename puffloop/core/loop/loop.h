@@ -32,11 +32,18 @@ struct puff_loop {
     bool sleeping; /* before_wait has run and after_wait has not */
     bool stopped;
     bool fired;           /* a timer has, in this turn, before its poll */
+    bool called;          /* a callback of libuv's has run in this turn */
     bool freeing;         /* puff_loop_free() is at work: nothing new is begun */
     uv_prepare_t prepare; /* runs right before the poll: the last moment to give the lock up */
     uint64_t now_ns;
     uint64_t slept_at_ns;
     puff_loop_stats stats;
+
+    uint64_t looked_ticks; /* of the end of the last look or wait */
+    unsigned n_skipped;    /* turns since */
+    unsigned n_quiet;      /* looks in a row that found nothing */
+    uint64_t ticks_per_ms; /* 0: not known yet */
+    uint64_t made_ns, made_ticks;
 
     puff_queue deferred; /* of puff_defer */
     puff_queue closers;  /* of puff__closer */
@@ -60,6 +67,7 @@ struct puff_loop {
 /* Every callback from libuv begins with this: if the loop slept, the host takes its lock. */
 void puff__loop_awake(puff_loop *loop);
 static inline void puff__loop_enter(puff_loop *loop) {
+    loop->called = true;
     if (__builtin_expect(loop->sleeping, 0)) puff__loop_awake(loop);
 }
 static inline puff_loop *puff__loop_of(const uv_handle_t *h) {
@@ -72,6 +80,10 @@ void puff__chunks_deinit(puff_loop *loop);
 int puff__timers_init(puff_loop *loop);
 void puff__timers_turned(puff_loop *loop); /* at the end of a turn */
 void puff__timers_deinit(puff_loop *loop);
+/* The first deadline, or UINT64_MAX. */
+static inline uint64_t puff__timers_next(const puff_loop *loop) {
+    return loop->n_timers > 0 ? loop->heap[0]->deadline_ns : UINT64_MAX;
+}
 int puff__post_init(puff_loop *loop);
 void puff__post_run(puff_loop *loop);    /* what has been posted until now */
 void puff__post_forked(puff_loop *loop); /* in the child */

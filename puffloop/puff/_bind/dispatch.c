@@ -71,10 +71,38 @@ static int run_foreign(PyObject *handle) {
 
 static int schedule_timer(puff_loop_object *loop, puff_timer_handle *t);
 
+/* ---- the garbage collector ------------------------------------------------------------------- */
+
+/* A handle that is queued is not tracked yet if it will run or be looked at again soon: when the
+ * next one is queued, it is seen whether the caller has kept it. */
+enum { FEW = 64 };
+
+static void settle(puff_loop_object *loop) {
+    PyObject *handle = loop->d.loose;
+    loop->d.loose = NULL;
+    if (handle && Py_REFCNT(handle) > 1) puff_handle_track(handle);
+}
+
+/* Called with a new handle that has just been queued. A loop that does not run may be dropped as it
+ * is, and what it knows of with it: then only bursts are left untracked. */
+static void queued(puff_loop_object *loop, PyObject *handle) {
+    settle(loop);
+    if (loop->d.running || ++loop->d.n_queued > FEW)
+        loop->d.loose = handle;
+    else
+        puff_handle_track(handle);
+}
+
+static int run_native(PyObject *handle) {
+    int rc = puff_handle_run(handle);
+    if (Py_REFCNT(handle) > 1) puff_handle_track(handle);
+    return rc;
+}
+
 static int run_entry(puff_loop_object *loop, puff_entry e) {
     if (!e.arg) {
         if (loop->d.debug) return run_debug(loop, e.fn);
-        return puff_handle_is_native(e.fn) ? puff_handle_run(e.fn) : run_foreign(e.fn);
+        return puff_handle_is_native(e.fn) ? run_native(e.fn) : run_foreign(e.fn);
     }
     if (Py_IS_TYPE(e.fn, puff_timer_handle_type)) /* see call_at() */
         return puff_handle_is_cancelled(e.fn) ? 0 : schedule_timer(loop, (puff_timer_handle *)e.fn);
@@ -83,9 +111,10 @@ static int run_entry(puff_loop_object *loop, puff_entry e) {
     return res ? 0 : puff_handle_report((PyObject *)loop, e.fn);
 }
 
-int puff_dispatch_run(PyObject *self) {
-    puff_loop_object *loop = loop_of(self);
+static int run_ring(puff_loop_object *loop) {
     int rc = 0;
+    settle(loop);
+    loop->d.n_queued = 0;
     for (size_t n = puff_ring_len(&loop->d.ring); n > 0 && rc == 0; n--) {
         if (puff_ring_len(&loop->d.ring) == 0) break; /* a callback ran a nested loop */
         puff_entry e = puff_ring_pop(&loop->d.ring);
@@ -93,6 +122,49 @@ int puff_dispatch_run(PyObject *self) {
         Py_DECREF(e.fn);
         Py_XDECREF(e.arg);
     }
+    return rc;
+}
+
+/* ---- turns ---------------------------------------------------------------------------------- */
+
+static int raise_fatal(puff_loop_object *loop) {
+    PyObject *exc = loop->fatal;
+    loop->fatal = Py_NewRef(Py_None);
+    puff_raise_exception(exc);
+    return -1;
+}
+
+static int look(puff_loop_object *loop) {
+    puff_loop_flush(loop->core); /* first: it may answer somebody who is on the ring then */
+    puff_loop_turn(loop->core, puff_ring_len(&loop->d.ring) == 0 && !loop->d.stopping);
+    loop->d.ticks = puff_ticks();
+    return loop->fatal == Py_None ? 0 : raise_fatal(loop);
+}
+
+static int turn(puff_loop_object *loop, bool may_skip) {
+    if (!loop->core) {
+        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+        return -1;
+    }
+    may_skip = may_skip && puff_ring_len(&loop->d.ring) > 0 &&
+               puff_loop_skip_turn(loop->core, loop->d.ticks);
+    if (!may_skip && look(loop) < 0) return -1;
+    if (PyErr_CheckSignals() < 0) return -1;
+    int rc = run_ring(loop);
+    loop->d.ticks = puff_ticks();
+    return rc;
+}
+
+int puff_dispatch_turn(PyObject *self) { return turn(loop_of(self), false); }
+
+int puff_dispatch_turns(PyObject *self) {
+    puff_loop_object *loop = loop_of(self);
+    bool outer = loop->d.running;
+    loop->d.running = true;
+    int rc = turn(loop, false);
+    while (rc == 0 && !loop->d.stopping) rc = turn(loop, true);
+    loop->d.running = outer;
+    settle(loop);
     return rc;
 }
 
@@ -112,7 +184,9 @@ static void on_fire(puff_timer *timer) {
 }
 
 void puff_timer_handle_unschedule(puff_timer_handle *t) {
-    if (!puff_timer_active(&t->timer) || loop_of(t->loop)->d.waiting) return;
+    puff_loop_object *loop = loop_of(t->loop);
+    if (!puff_timer_active(&t->timer) || loop->d.waiting) return;
+    if (loop->d.loose == (PyObject *)t) loop->d.loose = NULL;
     puff_timer_stop(&t->timer);
     unlink_timer(t);
     Py_DECREF(t);
@@ -146,6 +220,7 @@ PyObject *puff_dispatch_scheduled(PyObject *self) {
     puff_queue *q;
     PUFF_QUEUE_FOREACH(q, &loop->d.timers) {
         PyObject *t = (PyObject *)PUFF_CONTAINER_OF(q, puff_timer_handle, node);
+        puff_handle_track(t);
         if (list && PyList_Append(list, t) < 0) Py_CLEAR(list);
     }
     return list;
@@ -153,6 +228,7 @@ PyObject *puff_dispatch_scheduled(PyObject *self) {
 
 void puff_dispatch_clear(PyObject *self) {
     puff_loop_object *loop = loop_of(self);
+    settle(loop);
     puff_ring_clear(&loop->d.ring);
     puff_queue *q;
     while (loop->core && (q = puff_queue_pop(&loop->d.timers))) {
@@ -272,6 +348,7 @@ static PyObject *call_soon(PyObject *self, PyObject *const *args, Py_ssize_t n, 
     PyObject *handle = soon(self, &c, kwnames, "call_soon", true);
     if (!handle) return NULL;
     if (puff_ring_push(&loop->d.ring, handle, NULL) < 0) Py_CLEAR(handle);
+    if (handle) queued(loop, handle);
     return handle;
 }
 
@@ -280,6 +357,7 @@ static PyObject *call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_
     call c = {.args = args, .n = n};
     PyObject *handle = soon(self, &c, kwnames, "call_soon_threadsafe", false);
     if (handle && puff_dispatch_push(self, handle, NULL) < 0) Py_CLEAR(handle);
+    if (handle) queued(loop_of(self), handle);
     return handle;
 }
 
@@ -294,6 +372,7 @@ static PyObject *start_timer(PyObject *self, call *c, PyObject *when, const char
     int rc = loop->d.waiting ? puff_dispatch_push(self, t, Py_None)
                              : schedule_timer(loop, (puff_timer_handle *)t);
     if (rc < 0) Py_CLEAR(t);
+    if (t) queued(loop, t);
     return t;
 }
 
@@ -357,8 +436,11 @@ static int loop_traverse(PyObject *self, visitproc visit, void *arg) {
     int rc = puff_ring_traverse(&loop->d.ring, visit, arg);
     if (rc) return rc;
     puff_queue *q, *head = &loop->d.timers;
-    for (q = head->next; q && q != head; q = q->next)
-        Py_VISIT((PyObject *)PUFF_CONTAINER_OF(q, puff_timer_handle, node));
+    for (q = head->next; q && q != head; q = q->next) {
+        rc = puff_handle_visit((PyObject *)PUFF_CONTAINER_OF(q, puff_timer_handle, node), visit,
+                               arg);
+        if (rc) return rc;
+    }
     return cython_traverse(self, visit, arg);
 }
 

@@ -9,13 +9,17 @@
 
 typedef struct puff_dispatch {
     puff_ring ring;
-    puff_queue timers;    /* of puff_timer_handle.node */
+    puff_queue timers; /* of puff_timer_handle.node */
+    PyObject *loose;   /* borrowed from the ring or the timers: the handle queued last, or NULL */
+    unsigned n_queued; /* between two runs */
     PyThreadState *saved; /* while the poll sleeps */
     bool waiting;         /* the poll may sleep: whoever pushes must wake it */
     bool woken;           /* ... and somebody has */
     bool debug;
     bool stopping;
     bool closed;
+    bool running;   /* turns follow */
+    uint64_t ticks; /* when the last turn ended */
 } puff_dispatch;
 
 /* How LoopBase begins (loop.pxd declares the same fields in this order; checked at import). */
@@ -26,6 +30,7 @@ typedef struct puff_loop_object {
     puff_loop *core; /* NULL once closed */
     int capturing;
     PyObject *captured;
+    PyObject *fatal; /* owned; what a trampoline wants to end the run with */
 } puff_loop_object;
 
 /* Puts call_soon, call_later, call_at, call_soon_threadsafe and time into LoopBase: Cython would
@@ -40,8 +45,11 @@ void puff_dispatch_clear(PyObject *loop);
 
 /* Queues fn(arg) (arg not NULL), or the handle fn (arg NULL), and wakes the loop if it sleeps. */
 int puff_dispatch_push(PyObject *loop, PyObject *fn, PyObject *arg);
-/* Runs what is in the ring now. -1: SystemExit or KeyboardInterrupt; the rest stays queued. */
-int puff_dispatch_run(PyObject *loop);
+/* One turn: looks for events (waits for them, if nothing is queued), runs their callbacks, then what
+ * is in the ring by then. -1: SystemExit or KeyboardInterrupt; the rest stays queued. */
+int puff_dispatch_turn(PyObject *loop);
+/* Turns until the loop is stopping, at least one. */
+int puff_dispatch_turns(PyObject *loop);
 /* The scheduled timer handles, in no order: a new list. */
 PyObject *puff_dispatch_scheduled(PyObject *loop);
 

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "handle_context.h"
+
 PyTypeObject *puff_handle_type, *puff_timer_handle_type;
 
 static PyObject *extract_stack_fn, *report_fn;
@@ -19,9 +21,9 @@ typedef struct free_list {
 } free_list;
 static free_list free_handles, free_timers;
 
-static puff_argv *argv_of(PyObject *self) {
-    return Py_IS_TYPE(self, puff_timer_handle_type) ? &((puff_timer_handle *)self)->argv
-                                                    : &((puff_handle *)self)->argv;
+static puff_handle_own *own_of(PyObject *self) {
+    return Py_IS_TYPE(self, puff_timer_handle_type) ? &((puff_timer_handle *)self)->own
+                                                    : &((puff_handle *)self)->own;
 }
 
 /* ---- life ---------------------------------------------------------------------------------- */
@@ -43,10 +45,14 @@ static void free_handle(free_list *spare, PyObject *self) {
     Py_DECREF(type); /* instances of a heap type own a reference to it */
 }
 
-static void clear_argv(puff_argv *a) {
+static void clear_args(puff_handle_own *a) {
     int n = a->n;
     a->n = 0;
     for (int i = 0; i < n; i++) Py_CLEAR(a->items[i]);
+}
+
+void puff_handle_track(PyObject *handle) {
+    if (!PyObject_GC_IsTracked(handle)) PyObject_GC_Track(handle);
 }
 
 static int handle_clear(PyObject *self) {
@@ -57,20 +63,33 @@ static int handle_clear(PyObject *self) {
     Py_CLEAR(h->loop);
     Py_CLEAR(h->repr);
     Py_CLEAR(h->source_traceback);
-    clear_argv(argv_of(self));
+    Py_CLEAR(own_of(self)->vars);
+    clear_args(own_of(self));
     return 0;
 }
 
+/* Untracked and without another owner: the collector sees what it holds as held by its owner. With
+ * another owner it would be wrong to do so; what it holds then stays alive for the time being. */
+static bool is_ours_alone(PyObject *o) { return Py_REFCNT(o) == 1 && !PyObject_GC_IsTracked(o); }
+
 static int handle_traverse(PyObject *self, visitproc visit, void *arg) {
     puff_handle *h = (puff_handle *)self;
-    puff_argv *a = argv_of(self);
+    puff_handle_own *a = own_of(self);
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(h->args);
     Py_VISIT(h->callback);
     Py_VISIT(h->context);
+    Py_VISIT(a->vars);
     Py_VISIT(h->loop);
     Py_VISIT(h->source_traceback);
     for (int i = 0; i < a->n; i++) Py_VISIT(a->items[i]);
+    return 0;
+}
+
+int puff_handle_visit(PyObject *handle, visitproc visit, void *arg) {
+    if (puff_handle_is_native(handle) && is_ours_alone(handle))
+        return handle_traverse(handle, visit, arg);
+    Py_VISIT(handle);
     return 0;
 }
 
@@ -103,7 +122,7 @@ static PyObject *creation_traceback(void) {
     return stack;
 }
 
-static int init_args(puff_handle *h, puff_argv *a, PyObject *const *args, Py_ssize_t n) {
+static int init_args(puff_handle *h, puff_handle_own *a, PyObject *const *args, Py_ssize_t n) {
     if (n > PUFF_INLINE_ARGS) {
         a->n = -1;
         h->args = PyTuple_New(n);
@@ -116,6 +135,17 @@ static int init_args(puff_handle *h, puff_argv *a, PyObject *const *args, Py_ssi
     return 0;
 }
 
+static int init_context(puff_handle *h, PyObject *context) {
+    if (context && context != Py_None) {
+        h->context = Py_NewRef(context);
+        return 0;
+    }
+    own_of((PyObject *)h)->vars = puff_handle_context_vars();
+    if (own_of((PyObject *)h)->vars) return 0;
+    h->context = PyContext_CopyCurrent();
+    return h->context ? 0 : -1;
+}
+
 static PyObject *init_handle(PyObject *self, PyObject *loop, PyObject *callback,
                              PyObject *const *args, Py_ssize_t n, PyObject *context, bool debug) {
     puff_handle *h = (puff_handle *)self;
@@ -123,11 +153,9 @@ static PyObject *init_handle(PyObject *self, PyObject *loop, PyObject *callback,
     h->callback = Py_NewRef(callback);
     h->cancelled = Py_NewRef(Py_False);
     h->repr = Py_NewRef(Py_None);
-    h->context = context && context != Py_None ? Py_NewRef(context) : PyContext_CopyCurrent();
     h->source_traceback = debug ? creation_traceback() : Py_NewRef(Py_None);
-    int rc = init_args(h, argv_of(self), args, n);
-    PyObject_GC_Track(self);
-    if (rc < 0 || !h->context || !h->source_traceback) Py_CLEAR(self);
+    int rc = init_args(h, own_of(self), args, n);
+    if (rc < 0 || init_context(h, context) < 0 || !h->source_traceback) Py_CLEAR(self);
     return self;
 }
 
@@ -153,7 +181,7 @@ PyObject *puff_timer_handle_new(PyObject *loop, PyObject *when, PyObject *callba
 /* ---- running ------------------------------------------------------------------------------- */
 
 /* The callee may cancel the handle, which drops the arguments: they are held here meanwhile. */
-static PyObject *call_inline(PyObject *callback, const puff_argv *a) {
+static PyObject *call_inline(PyObject *callback, const puff_handle_own *a) {
     PyObject *stack[1 + PUFF_INLINE_ARGS];
     int n = a->n;
     for (int i = 0; i < n; i++) stack[1 + i] = Py_NewRef(a->items[i]);
@@ -170,16 +198,42 @@ static PyObject *call_tuple(PyObject *callback, PyObject *args) {
     return res;
 }
 
-static PyObject *call_in_context(PyObject *self) {
+static PyObject *call_entered(PyObject *self, PyObject *context) {
     puff_handle *h = (puff_handle *)self;
-    puff_argv *a = argv_of(self);
-    PyObject *callback = Py_NewRef(h->callback), *context = Py_NewRef(h->context), *res = NULL;
+    puff_handle_own *a = own_of(self);
+    PyObject *callback = Py_NewRef(h->callback), *res = NULL;
     if (PyContext_Enter(context) == 0) {
         res = a->n >= 0 ? call_inline(callback, a) : call_tuple(callback, h->args);
         if (PyContext_Exit(context) < 0) Py_CLEAR(res);
     }
-    Py_DECREF(context);
     Py_DECREF(callback);
+    return res;
+}
+
+/* The context goes into its slot when somebody may look at it after the call. */
+static PyObject *make_context(PyObject *self) {
+    puff_handle *h = (puff_handle *)self;
+    puff_handle_own *a = own_of(self);
+    if (!h->context && a->vars) h->context = puff_handle_context_new(a->vars);
+    if (h->context) Py_CLEAR(a->vars);
+    return h->context;
+}
+
+static PyObject *call_in_context(PyObject *self) {
+    puff_handle *h = (puff_handle *)self;
+    bool lend = !h->context && Py_REFCNT(self) == 1;
+    PyObject *context =
+        lend ? puff_handle_context_borrow(own_of(self)->vars) : Py_XNewRef(make_context(self));
+    if (!context) return NULL;
+    PyObject *res = call_entered(self, context);
+    if (!lend) {
+        Py_DECREF(context);
+    } else if (res) {
+        puff_handle_context_return(context);
+    } else { /* the exception handler runs in it */
+        h->context = context;
+        Py_CLEAR(own_of(self)->vars);
+    }
     return res;
 }
 
@@ -195,11 +249,9 @@ int puff_handle_report(PyObject *loop, PyObject *handle) {
 
 int puff_handle_run(PyObject *handle) {
     if (puff_handle_is_cancelled(handle) || !((puff_handle *)handle)->callback) return 0;
-    Py_INCREF(handle);
     PyObject *res = call_in_context(handle);
     int rc = res ? 0 : puff_handle_report(((puff_handle *)handle)->loop, handle);
     Py_XDECREF(res);
-    Py_DECREF(handle);
     return rc;
 }
 
@@ -226,8 +278,8 @@ static PyObject *handle_cancel(PyObject *self, PyObject *unused) {
     if (keep_repr(h) < 0) return NULL;
     Py_SETREF(h->callback, Py_NewRef(Py_None));
     Py_XSETREF(h->args, Py_NewRef(Py_None));
-    clear_argv(argv_of(self));
-    argv_of(self)->n = -1;
+    clear_args(own_of(self));
+    own_of(self)->n = -1;
     Py_RETURN_NONE;
 }
 
@@ -235,13 +287,14 @@ static PyObject *timer_handle_cancel(PyObject *self, PyObject *unused) {
     Py_INCREF(self); /* the loop's timers may hold the only other reference */
     puff_timer_handle_unschedule((puff_timer_handle *)self);
     PyObject *res = handle_cancel(self, NULL);
+    puff_handle_track(self);
     Py_DECREF(self);
     return res;
 }
 
 static PyObject *get_args(PyObject *self, void *unused) {
     puff_handle *h = (puff_handle *)self;
-    puff_argv *a = argv_of(self);
+    puff_handle_own *a = own_of(self);
     if (!h->args) {
         h->args = PyTuple_New(a->n);
         for (int i = 0; h->args && i < a->n; i++)
@@ -250,19 +303,33 @@ static PyObject *get_args(PyObject *self, void *unused) {
     return Py_XNewRef(h->args);
 }
 
+static PyObject *get_context(PyObject *self, void *unused) {
+    PyObject *context = make_context(self);
+    if (!context && !PyErr_Occurred()) PyErr_SetString(PyExc_AttributeError, "_context");
+    return Py_XNewRef(context);
+}
+
+static int set_context(PyObject *self, PyObject *value, void *unused) {
+    Py_XSETREF(((puff_handle *)self)->context, Py_XNewRef(value));
+    Py_CLEAR(own_of(self)->vars);
+    return 0;
+}
+
 static int set_args(PyObject *self, PyObject *value, void *unused) {
-    puff_argv *a = argv_of(self);
+    puff_handle_own *a = own_of(self);
     if (!value || (value != Py_None && !PyTuple_Check(value))) {
         PyErr_SetString(PyExc_TypeError, "_args is a tuple or None");
         return -1;
     }
     Py_XSETREF(((puff_handle *)self)->args, Py_NewRef(value));
-    clear_argv(a);
+    clear_args(a);
     a->n = -1;
     return 0;
 }
 
-static PyGetSetDef handle_getset[] = {{"_args", get_args, set_args, NULL, NULL}, {0}};
+static PyGetSetDef handle_getset[] = {{"_args", get_args, set_args, NULL, NULL},
+                                      {"_context", get_context, set_context, NULL, NULL},
+                                      {0}};
 
 static PyMethodDef handle_methods[] = {{"_run", handle_run_method, METH_NOARGS, NULL},
                                        {"cancel", handle_cancel, METH_NOARGS, NULL},
@@ -337,13 +404,14 @@ static PyTypeObject *make_type(PyType_Spec *spec, PyObject *events, const char *
 
 int puff_handle_types_init(PyObject *asyncio_events, PyObject *extract_stack,
                            PyObject *report_callable) {
+    if (puff_handle_context_init() < 0) return -1;
     extract_stack_fn = Py_NewRef(extract_stack);
     report_fn = Py_NewRef(report_callable);
     puff_handle_type = make_type(&handle_spec, asyncio_events, "Handle", handle_places,
-                                 COUNT(handle_places), offsetof(puff_handle, argv));
+                                 COUNT(handle_places), offsetof(puff_handle, own));
     if (!puff_handle_type) return -1;
     puff_timer_handle_type =
         make_type(&timer_handle_spec, asyncio_events, "TimerHandle", timer_handle_places,
-                  COUNT(timer_handle_places), offsetof(puff_timer_handle, argv));
+                  COUNT(timer_handle_places), offsetof(puff_timer_handle, own));
     return puff_timer_handle_type ? 0 : -1;
 }

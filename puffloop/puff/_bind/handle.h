@@ -2,7 +2,7 @@
  *
  * Both types are subclasses of asyncio's and keep their state in asyncio's own slots, so repr(),
  * debug mode and code that reads handle._callback see what they expect. Up to four arguments lie
- * inline; the _args tuple is made when somebody asks.
+ * inline; the tuple _args and the context _context are made when somebody asks.
  */
 #ifndef PUFF_BIND_HANDLE_H
 #define PUFF_BIND_HANDLE_H
@@ -14,19 +14,21 @@
 
 enum { PUFF_INLINE_ARGS = 4 };
 
-typedef struct puff_argv {
-    PyObject *items[PUFF_INLINE_ARGS]; /* owned */
+/* What we keep behind asyncio's slots. */
+typedef struct puff_handle_own {
+    PyObject *items[PUFF_INLINE_ARGS]; /* owned; arguments */
     int n;                             /* -1: they are in the slot args, a tuple */
-} puff_argv;
+    PyObject *vars;                    /* owned; of the context, while the slot context is NULL */
+} puff_handle_own;
 
 typedef struct puff_handle {
     PUFF_HANDLE_SLOTS
-    puff_argv argv;
+    puff_handle_own own;
 } puff_handle;
 
 typedef struct puff_timer_handle {
     PUFF_TIMER_HANDLE_SLOTS
-    puff_argv argv;
+    puff_handle_own own;
     puff_timer timer;
     puff_queue node; /* in the loop's list of scheduled timers, which owns a reference */
 } puff_timer_handle;
@@ -37,13 +39,22 @@ extern PyTypeObject *puff_handle_type, *puff_timer_handle_type;
  */
 int puff_handle_types_init(PyObject *asyncio_events, PyObject *extract_stack, PyObject *report);
 
-/* New references. context NULL: a copy of the current one. debug: remember the source line. */
+/* New references, not tracked by the garbage collector yet: see puff_handle_track(). context NULL: a
+ * copy of the current one. debug: remember the source line. */
 PyObject *puff_handle_new(PyObject *loop, PyObject *callback, PyObject *const *args, Py_ssize_t n,
                           PyObject *context, bool debug);
 PyObject *puff_timer_handle_new(PyObject *loop, PyObject *when, PyObject *callback,
                                 PyObject *const *args, Py_ssize_t n, PyObject *context, bool debug);
 
-/* Calls the callback in the handle's context, unless it is cancelled. -1 only for SystemExit and
+/* A handle that only the ring or the timers hold is not tracked: a burst of thousands would make
+ * the collector look at each, several times, before it runs. Whoever lets one live longer, or
+ * shows it to somebody, has it tracked. Any native handle; twice is allowed. */
+void puff_handle_track(PyObject *handle);
+/* tp_traverse of whoever owns handle (native or not), tracked or not. */
+int puff_handle_visit(PyObject *handle, visitproc visit, void *arg);
+
+/* Calls the callback in the handle's context, unless it is cancelled. The caller owns a reference.
+ * -1 only for SystemExit and
  * KeyboardInterrupt: anything else goes to the loop's exception handler. */
 int puff_handle_run(PyObject *handle);
 /* The exception that is set goes to the loop's exception handler (0), or it is one of those two

@@ -18,22 +18,21 @@ cdef extern from "dispatch.h":
 
 
 cdef class LoopBase:
-    # dispatch.h knows these four by their place.
+    # dispatch.h knows these five by their place.
     cdef puff_dispatch d
     cdef puff_loop *core            # owned; NULL once closed
     # While set, call_soon() stores the callable in `captured` instead of scheduling it (see
     # asgi_task.c).
     cdef bint capturing
     cdef object captured
+    cdef object fatal               # a protocol's SystemExit or KeyboardInterrupt: ends the run
 
     # Per-loop objects by key: ("postgres", name) -> pool. loop.close() closes them.
     cdef dict clients
-    cdef object hub                 # the greenlet that runs the loop (None: greenlet not in use)
     cdef object __weakref__
 
     cdef dict watchers              # fd -> Watcher
     cdef object task_factory        # asyncio's _task_factory
-    cdef object fatal               # a protocol's SystemExit or KeyboardInterrupt: ends the run
     # A script's own loop: it runs only while its thread waits, so it serves no other.
     cdef bint private
     cdef int pid                    # the process whose kernel objects these are

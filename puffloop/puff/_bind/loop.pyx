@@ -14,7 +14,6 @@ import threading
 from asyncio import base_events, events, format_helpers
 
 cimport cython
-from cpython.exc cimport PyErr_CheckSignals
 from posix.unistd cimport getpid
 
 from puff._bind.core cimport (
@@ -26,7 +25,6 @@ from puff._bind.core cimport (
     puff_loop_free,
     puff_loop_get_stats,
     puff_loop_new,
-    puff_loop_turn,
     puff_loop_wake,
     puff_poll,
     puff_poll_data,
@@ -47,18 +45,20 @@ cdef extern from "dispatch.h":
         puff_loop *core
         int capturing
         PyObject *captured
+        PyObject *fatal
     PyObject *puff_running_loop
-    size_t puff_ring_len(const puff_ring *r)
     object puff_ring_handles(const puff_ring *r)
     int puff_dispatch_install(object loop_base) except -1
     void puff_dispatch_init(object loop)
     void puff_dispatch_clear(object loop)
     int puff_dispatch_push(object loop, PyObject *fn, PyObject *arg) except -1
-    int puff_dispatch_run(object loop) except -1
+    int puff_dispatch_turn(object loop) except -1
+    int puff_dispatch_turns(object loop) except -1
     object puff_dispatch_scheduled(object loop)
     int puff_handle_types_init(object asyncio_events, object extract_stack, object report) except -1
     object puff_handle_new(object loop, object callback, PyObject **args, Py_ssize_t n,
                            PyObject *context, bint debug)
+    void puff_handle_track(object handle)
 
 
 cdef object _logger = logging.getLogger("asyncio")
@@ -172,9 +172,11 @@ cdef int _watch_or_forget(Watcher w) except -1:
 
 
 cdef object _handle(LoopBase loop, object callback, tuple args):
-    return puff_handle_new(
+    handle = puff_handle_new(
         loop, callback, PySequence_Fast_ITEMS(args), len(args), NULL, loop.d.debug
     )
+    puff_handle_track(handle)
+    return handle
 
 
 cdef void _free_core(LoopBase loop) noexcept:
@@ -225,25 +227,15 @@ cdef class LoopBase:
             self.fatal = exc
 
     cdef int turn(self) except -1:
-        if self.core is NULL:
-            raise RuntimeError("Event loop is closed")
-        puff_loop_flush(self.core)  # first: it may answer somebody who is on the ring then
-        puff_loop_turn(self.core, puff_ring_len(&self.d.ring) == 0 and not self.d.stopping)
-        if self.fatal is not None:
-            exc, self.fatal = self.fatal, None
-            raise exc
-        PyErr_CheckSignals()
-        return puff_dispatch_run(self)
+        return puff_dispatch_turn(self)
 
     def _run_once(self):
         """One turn: wait for events, run their callbacks, then what was ready."""
-        self.turn()
+        puff_dispatch_turn(self)
 
     def _run_turns(self):
         """Turns until stop(), at least one."""
-        self.turn()
-        while not self.d.stopping:
-            self.turn()
+        puff_dispatch_turns(self)
 
     def _enter_run(self):
         """Makes this the thread's running loop; returns what _leave_run() needs."""
@@ -491,7 +483,7 @@ cdef _check_layout():
     cdef LoopBase loop = LoopBase.__new__(LoopBase)
     cdef puff_loop_object *seen = <puff_loop_object *><void *>loop
     if &seen.d != &loop.d or &seen.core != &loop.core or &seen.capturing != <int *>&loop.capturing \
-            or seen.captured != <PyObject *>loop.captured:
+            or seen.captured != <PyObject *>loop.captured or seen.fatal != <PyObject *>loop.fatal:
         raise SystemError("dispatch.h and loop.pxd disagree about LoopBase")
 
 

@@ -1,6 +1,8 @@
 /* ring.c - the cold half of the ready queue. */
 #include "ring.h"
 
+#include "handle.h"
+
 enum { FIRST_SIZE = 64 };
 
 int puff_ring_grow(puff_ring *r) {
@@ -29,7 +31,8 @@ void puff_ring_clear(puff_ring *r) {
 
 int puff_ring_traverse(puff_ring *r, visitproc visit, void *arg) {
     for (size_t i = r->head; i != r->tail; i++) {
-        Py_VISIT(r->entries[i & r->mask].fn);
+        int rc = puff_handle_visit(r->entries[i & r->mask].fn, visit, arg);
+        if (rc) return rc;
         Py_VISIT(r->entries[i & r->mask].arg);
     }
     return 0;
@@ -39,7 +42,9 @@ PyObject *puff_ring_handles(const puff_ring *r) {
     PyObject *list = PyList_New(0);
     for (size_t i = r->head; list && i != r->tail; i++) {
         const puff_entry *e = &r->entries[i & r->mask];
-        if (!e->arg && PyList_Append(list, e->fn) < 0) Py_CLEAR(list);
+        if (e->arg) continue;
+        if (puff_handle_is_native(e->fn)) puff_handle_track(e->fn);
+        if (PyList_Append(list, e->fn) < 0) Py_CLEAR(list);
     }
     return list;
 }

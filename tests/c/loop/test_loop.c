@@ -130,6 +130,8 @@ TEST(stats_count_turns_and_sleeps) {
     end();
 }
 
+static void run_post_quietly(puff_post *p) {}
+
 /* ---- deferred jobs ---- */
 
 static void run_once(puff_defer *d) { n_jobs++; }
@@ -224,6 +226,87 @@ TEST(turn_does_not_sleep_when_a_timer_has_fired) {
     CHECK_EQ_INT(n_jobs, 1);
     CHECK_EQ_STR(trace, "timer"); /* and the lock was not given up for that */
     puff_timer_stop(&far);
+    end();
+}
+
+/* ---- turns that a busy host leaves out ---- */
+
+/* Turns until the loop knows its ticks and has found nothing for long enough. */
+static void turn_until_quiet(void) {
+    uint64_t give_up = puff_now_ns() + RIG_PATIENCE_S * 1000ull * MS;
+    while (!puff_loop_ticks_per_ms(loop) && puff_now_ns() < give_up) puff_loop_turn(loop, false);
+    turn_some();
+}
+
+static bool skips(void) { return puff_loop_skip_turn(loop, puff_ticks()); }
+
+/* Whether any of several tries skips: the machine may be slow enough for one to be refused. */
+static bool may_skip(void) {
+    bool any = false;
+    for (int i = 0; i < 100 && !any; i++) {
+        turn_some();
+        any = skips();
+    }
+    return any;
+}
+
+TEST(ticks_are_as_many_as_the_clock_says) {
+    begin();
+    turn_until_quiet();
+    uint64_t ticks = puff_ticks(), ns = puff_now_ns();
+    while (puff_now_ns() < ns + 5 * MS) continue;
+    double ms = (double)(puff_ticks() - ticks) / (double)puff_loop_ticks_per_ms(loop);
+    double want_ms = (double)(puff_now_ns() - ns) / 1e6;
+    CHECK(ms > want_ms * 0.5 && ms < want_ms * 2);
+    end();
+}
+
+TEST(turns_are_skipped_only_after_quiet_looks) {
+    begin();
+    CHECK(!skips());
+    turn_until_quiet();
+    CHECK(may_skip());
+    puff_timer_init(&timer, loop, on_timer);
+    puff_timer_start(&timer, 0);
+    trace[0] = '\0';
+    while (puff_timer_active(&timer)) puff_loop_turn(loop, false);
+    CHECK(!skips()); /* something has just happened */
+    CHECK(may_skip());
+    end();
+}
+
+TEST(skipped_turns_are_few_and_short) {
+    begin();
+    turn_until_quiet();
+    int n = 0;
+    uint64_t turns = puff_loop_get_stats(loop).n_turns;
+    while (n < 1000 && skips()) n++;
+    CHECK(n < 17);
+    CHECK(puff_loop_get_stats(loop).n_turns == turns + (uint64_t)n);
+    turn_some();
+    CHECK(!puff_loop_skip_turn(loop, puff_ticks() + puff_loop_ticks_per_ms(loop) / 10));
+    end();
+}
+
+TEST(turns_are_not_skipped_while_something_is_due) {
+    static puff_post post = {.run = run_post_quietly};
+    begin();
+    turn_until_quiet();
+    puff_defer_init(&job, run_once);
+    puff_loop_defer(loop, &job);
+    CHECK(!skips());
+    puff_loop_flush(loop);
+    CHECK(!skips()); /* what was sent may be answered at once */
+    turn_some();
+    puff_loop_post(loop, &post);
+    CHECK(!skips());
+    turn_some();
+    puff_timer_init(&timer, loop, on_timer);
+    puff_timer_start_at(&timer, puff_now_ns() + 10000);
+    CHECK(!skips());
+    puff_timer_start_at(&timer, puff_now_ns() + 3600000ull * MS);
+    CHECK(may_skip());
+    puff_timer_stop(&timer);
     end();
 }
 
