@@ -280,6 +280,54 @@ PUFF_API bool puff_tls_is_of(const struct ssl_st *ssl, const struct ssl_ctx_st *
  * as the SSL is new and of a context for any version of TLS. */
 PUFF_API bool puff_tls_is_ours(const struct ssl_st *ssl);
 
+/* ---- datagrams ----------------------------------------------------------------------------- */
+
+/* A datagram socket, connected or not. Everything is a whole datagram, an empty one too. */
+typedef struct puff_udp puff_udp;
+
+typedef struct puff_datagram {
+    const char *data; /* borrowed until the callback returns, as all of it */
+    size_t len;
+    const struct sockaddr *from;
+    unsigned from_len; /* 0: the sender has no name */
+} puff_datagram;
+
+typedef struct puff_udp_cbs {
+    /* n >= 1 of them, in their order. Returns how many it has taken; the rest come again, in the next
+     * turn or after the next start. */
+    size_t (*on_recv)(puff_udp *u, const puff_datagram *d, size_t n);
+    /* A datagram that was queued could not be sent, or the kernel tells of one that was sent before
+     * (UV_ECONNREFUSED). The socket goes on. */
+    void (*on_error)(puff_udp *u, int status);
+    /* Optional. The kernel has taken some of the queue. */
+    void (*on_sent)(puff_udp *u);
+    /* u is about to be freed: the last callback. */
+    void (*on_close)(puff_udp *u);
+} puff_udp_cbs;
+
+/* Takes fd, also on failure: it is closed then. cbs are borrowed and outlive u. */
+PUFF_API int puff_udp_open(puff_udp **out, puff_loop *loop, int fd, const puff_udp_cbs *cbs,
+                           void *data);
+PUFF_API void *puff_udp_data(puff_udp *u);
+PUFF_API int puff_udp_fd(puff_udp *u); /* -1 once closed */
+
+PUFF_API int puff_udp_recv_start(puff_udp *u); /* twice is allowed; UV_E* */
+PUFF_API void puff_udp_recv_stop(puff_udp *u);
+
+/* Sends now; when the kernel has no room, or others wait already, queues a copy. to NULL: to whom it
+ * is connected. UV_E*: this one is not sent (UV_EMSGSIZE, UV_ECONNREFUSED for one before it ...).
+ * The queue has no ceiling of its own: who sends asks puff_udp_queued(). */
+PUFF_API int puff_udp_send(puff_udp *u, const void *data, size_t len, const struct sockaddr *to,
+                           unsigned to_len);
+/* Queues it without trying. PUFF_ENOMEM, UV_E*. */
+PUFF_API int puff_udp_queue(puff_udp *u, const void *data, size_t len, const struct sockaddr *to,
+                            unsigned to_len);
+PUFF_API size_t puff_udp_queued(puff_udp *u);   /* bytes, */
+PUFF_API size_t puff_udp_n_queued(puff_udp *u); /* and datagrams, that the kernel has not taken */
+PUFF_API void puff_udp_drop(puff_udp *u);       /* throws the queue away */
+/* Throws the queue away and closes the descriptor at once; on_close follows. Twice is allowed. */
+PUFF_API void puff_udp_close(puff_udp *u);
+
 /* ---- connecting ---------------------------------------------------------------------------- */
 
 /* cb gets a connected, non-blocking descriptor that is now its own, or fd -1 and why. */

@@ -17,6 +17,7 @@ from asyncio import events, sslproto, unix_events
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from puff._bind.datagram import DatagramMethods
 from puff._bind.loop import LoopBase
 from puff._bind.transport import Transport
 from puff._stdlib_loop import StdlibLoop
@@ -50,12 +51,12 @@ class _Selector:
         self._loop = None
 
 
-class Loop(LoopBase, StdlibLoop):
+class Loop(LoopBase, DatagramMethods, StdlibLoop):
     """An asyncio event loop on libuv.
 
     It is an `asyncio.SelectorEventLoop` of the running interpreter whose hot half (callbacks,
-    timers, descriptors, stream transports) is native; everything else, and so every method and
-    keyword that this Python version knows, is the interpreter's own.
+    timers, descriptors, stream and datagram transports) is native; everything else, and so every
+    method and keyword that this Python version knows, is the interpreter's own.
     """
 
     def __init__(self) -> None:

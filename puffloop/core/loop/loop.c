@@ -202,6 +202,7 @@ void puff_loop_free(puff_loop *loop) {
     if (loop->spare_fd >= 0) close(loop->spare_fd);
     puff__timers_deinit(loop);
     puff__chunks_deinit(loop);
+    puff__bursts_deinit(loop);
     puff_free(loop->alloc, loop->read_buf);
     puff_free(loop->alloc, loop);
 }

@@ -24,6 +24,8 @@ typedef struct puff__closer {
 
 /* Memory for queued output: a copy of small writes, or a borrowed range. See stream.c. */
 typedef struct puff__chunk puff__chunk;
+/* Memory for several datagrams at once. See udp.c. */
+typedef struct puff__burst puff__burst;
 
 struct puff_loop {
     uv_loop_t uv;
@@ -62,6 +64,7 @@ struct puff_loop {
     char *read_buf; /* owned; made at first use */
     puff__chunk *free_chunks; /* owned; chunks of CHUNK_CAP that wait for the next write */
     unsigned n_free_chunks;
+    puff__burst *burst; /* owned; made at first use */
 };
 
 /* Every callback from libuv begins with this: if the loop slept, the host takes its lock. */
@@ -77,6 +80,7 @@ static inline puff_loop *puff__loop_of(const uv_handle_t *h) {
 char *puff__loop_read_buf(puff_loop *loop);
 
 void puff__chunks_deinit(puff_loop *loop);
+void puff__bursts_deinit(puff_loop *loop);
 int puff__timers_init(puff_loop *loop);
 void puff__timers_turned(puff_loop *loop); /* at the end of a turn */
 void puff__timers_deinit(puff_loop *loop);

@@ -34,6 +34,14 @@ static inline void puff_raise_exception(PyObject *exc) {
 #endif
 }
 
+/* DatagramTransport.sendto(b""): 3.13 sends it, and then each datagram in the write buffer counts for
+ * a header too, lest empty ones cost nothing. Before, nothing is sent. */
+#if PY_VERSION_HEX >= 0x030d0000
+#define PUFF_DATAGRAM_HEADER 8
+#else
+#define PUFF_DATAGRAM_HEADER 0
+#endif
+
 /* The slots of asyncio.Handle and asyncio.TimerHandle as type.__new__ lays them out: by name. The
  * list of weak references follows as a slot up to 3.11 and lies before the object from 3.12 on.
  * handle.c compares this with the types' descriptors at import: another layout is an ImportError

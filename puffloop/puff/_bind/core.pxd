@@ -140,6 +140,33 @@ cdef extern from "puff/loop.h":
     void puff_stream_abort(puff_stream *s, bint reset)
     bint puff_stream_closing(puff_stream *s)
 
+    struct sockaddr
+    ctypedef struct puff_udp:
+        pass
+    ctypedef struct puff_datagram:
+        const char *data
+        size_t len
+        # "from" is a word of Python's
+        const sockaddr *sender "from"
+        unsigned sender_len "from_len"
+    ctypedef struct puff_udp_cbs:
+        size_t (*on_recv)(puff_udp *u, const puff_datagram *d, size_t n) noexcept
+        void (*on_error)(puff_udp *u, int status) noexcept
+        void (*on_sent)(puff_udp *u) noexcept
+        void (*on_close)(puff_udp *u) noexcept
+    int puff_udp_open(puff_udp **out, puff_loop *loop, int fd, const puff_udp_cbs *cbs, void *data)
+    void *puff_udp_data(puff_udp *u)
+    int puff_udp_recv_start(puff_udp *u)
+    void puff_udp_recv_stop(puff_udp *u)
+    int puff_udp_send(puff_udp *u, const void *data, size_t len, const sockaddr *to,
+                      unsigned to_len)
+    int puff_udp_queue(puff_udp *u, const void *data, size_t len, const sockaddr *to,
+                       unsigned to_len)
+    size_t puff_udp_queued(puff_udp *u)
+    size_t puff_udp_n_queued(puff_udp *u)
+    void puff_udp_drop(puff_udp *u)
+    void puff_udp_close(puff_udp *u)
+
 
 # ---- puff/postgres.h -----------------------------------------------------------------------------
 
