@@ -57,11 +57,13 @@ fmt: $(ready) ## format C and Python in place
 typing: build ## mypy --strict and pyright, on the package and on a user's program
 	tools/typing
 
-bench: ## Puff and its peers, side by side
+bench: ## Puff and its peers, side by side (bench-loop, bench-http, bench-postgres, bench-redis: one table)
 	examples/bench/run $(ARGS)
+bench-loop bench-http bench-postgres bench-redis:
+	examples/bench/run $(@:bench-%=%)
 wheel: $(ready) ## dist/*.whl, repaired by auditwheel and tried in an empty environment
 	tools/wheel $(VENV)
 clean: ## everything that make made, but not .venv
 	rm -rf build dist
 
-.PHONY: help setup build serve test test-c test-py asan valgrind test-all test-unstable test-bare lint fmt typing bench wheel clean
+.PHONY: help setup build serve test test-c test-py asan valgrind test-all test-unstable test-bare lint fmt typing bench bench-loop bench-http bench-postgres bench-redis wheel clean

@@ -78,8 +78,10 @@ def _children(pid: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def server(argv: Sequence[str], port: int, cwd: Path | None = None) -> Iterator[int]:
-    """Starts it on the server's core, waits until the port accepts, yields its pid."""
+def server(argv: Sequence[str], at: int | str, cwd: Path | None = None) -> Iterator[int]:
+    """Starts it on the server's core, waits until `at` accepts (a TCP port, the path of a Unix
+    socket, or "udp:PORT"), yields its pid.
+    """
     env = os.environ | {"PYTHONPATH": str(cwd or Path.cwd())}
     process = subprocess.Popen(
         ["taskset", "-c", SERVER_CORE, *argv],
@@ -90,7 +92,7 @@ def server(argv: Sequence[str], port: int, cwd: Path | None = None) -> Iterator[
         start_new_session=True,
     )
     try:
-        _wait_for(port, process)
+        _wait_for(at, process)
         yield process.pid
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -102,14 +104,32 @@ def server(argv: Sequence[str], port: int, cwd: Path | None = None) -> Iterator[
             process.wait()
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def _wait_for(at: int | str, process: subprocess.Popen[bytes]) -> None:
     for _ in range(300):
         if process.poll() is not None:
             raise RuntimeError(f"the server has ended with status {process.returncode}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        with contextlib.suppress(OSError), _connection(at):
             return
         time.sleep(0.05)
     raise RuntimeError("the server did not begin to listen")
+
+
+def _connection(at: int | str) -> socket.socket:
+    """An OSError unless the server is there; one of UDP must echo."""
+    if isinstance(at, int):
+        return socket.create_connection(("127.0.0.1", at), 1)
+    udp = at.startswith("udp:")
+    s = socket.socket(*(socket.AF_INET, socket.SOCK_DGRAM) if udp else (socket.AF_UNIX,))
+    try:
+        s.settimeout(1)
+        s.connect(("127.0.0.1", int(at[4:])) if udp else at)
+        if udp:
+            s.send(b"?")
+            s.recv(16)
+    except BaseException:
+        s.close()
+        raise
+    return s
 
 
 def client(*argv: str) -> str:
@@ -129,11 +149,19 @@ def under_load(pid: int, load: Callable[[], int]) -> Sample:
     n = load()
     elapsed = time.perf_counter() - start
     user_after, system_after = cpu_seconds(pid)
+    if not n:
+        raise RuntimeError("not one operation was done")
     return Sample(n / elapsed, (user_after - user) / n * 1e6, (system_after - system) / n * 1e6)
 
 
 def worker(script: str, *args: str) -> Sample:
     """Runs a Python script that prints operations, seconds, user and kernel CPU seconds."""
+    n, elapsed, user, system = numbers(script, *args)[-4:]
+    return Sample(n / elapsed, user / n * 1e6, system / n * 1e6)
+
+
+def numbers(script: str, *args: str) -> list[float]:
+    """Runs a Python script on the server's core; returns the numbers that it printed."""
     done = subprocess.run(
         ["taskset", "-c", SERVER_CORE, sys.executable, script, *args],
         capture_output=True,
@@ -142,8 +170,7 @@ def worker(script: str, *args: str) -> Sample:
     )
     if done.returncode != 0:
         raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr else "failed")
-    n, elapsed, user, system = map(float, done.stdout.split()[-4:])
-    return Sample(n / elapsed, user / n * 1e6, system / n * 1e6)
+    return [float(word) for word in done.stdout.split()]
 
 
 def compare(case: str, contenders: dict[str, Callable[[], Sample]]) -> list[Row]:
@@ -169,17 +196,52 @@ def _row(name: str, taken: list[Sample]) -> Row:
 
 
 def _print(case: str, rows: list[Row]) -> None:
+    """The three columns on the right are Puff's figures over the row's: above 1 is better in the
+    first, below 1 in the CPU time of an operation.
+    """
     puff = next((row for row in rows if row.contender.startswith("puff")), None)
     print(f"\n### {case}\n")
-    print("| contender | best /s | median /s | user us | kernel us | Puff is |")
-    print("|---|---:|---:|---:|---:|---:|")
+    print("| contender | best /s | median /s | user us | total us | Puff /s | user | total |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for row in rows:
-        ratio = f"{puff.best_ops / row.best_ops:.2f}x" if puff else ""
         print(
             f"| {row.contender} | {row.best_ops:,.0f} | {row.median_ops:,.0f} "
-            f"| {row.user_us:.2f} | {row.system_us:.2f} | {ratio} |"
+            f"| {row.user_us:.2f} | {row.user_us + row.system_us:.2f} | {_ratios(puff, row)} |"
         )
     sys.stdout.flush()
+
+
+def _ratios(puff: Row | None, row: Row) -> str:
+    if puff is None:
+        return " | | "
+    total, of_puff = row.user_us + row.system_us, puff.user_us + puff.system_us
+    return " | ".join(
+        f"{ours / theirs:.2f}x" if theirs else "-"
+        for ours, theirs in (
+            (puff.best_ops, row.best_ops),
+            (puff.user_us, row.user_us),
+            (of_puff, total),
+        )
+    )
+
+
+def weigh(case: str, unit: str, contenders: dict[str, Callable[[], float]]) -> dict[str, float]:
+    """What is not a rate (memory): the least of the rounds; prints and returns the table."""
+    if CASE not in case:
+        return {}
+    taken: dict[str, float] = {}
+    for _ in range(ROUNDS):
+        for name, run in contenders.items():
+            try:
+                taken[name] = min(run(), taken.get(name, float("inf")))
+            except RuntimeError as exc:
+                print(f"{case}: {name}: {exc}", file=sys.stderr)
+    print(f"\n### {case}\n\n| contender | {unit} | Puff is |\n|---|---:|---:|")
+    for name, size in taken.items():
+        ratio = f"{taken['puff'] / size:.2f}x" if "puff" in taken and size else ""
+        print(f"| {name} | {size:,.1f} | {ratio} |")
+    sys.stdout.flush()
+    return taken
 
 
 def machine() -> str:
@@ -203,7 +265,12 @@ def versions(*names: str) -> dict[str, str]:
     return found
 
 
-def save(table: str, cases: dict[str, list[Row]], peers: Sequence[str]) -> None:
+def save(
+    table: str,
+    cases: dict[str, list[Row]],
+    peers: Sequence[str],
+    sizes: dict[str, dict[str, float]] | None = None,
+) -> None:
     """Writes build/bench/TABLE.json and TABLE.png."""
     cases = {case: rows for case, rows in cases.items() if rows}
     report = {
@@ -212,9 +279,11 @@ def save(table: str, cases: dict[str, list[Row]], peers: Sequence[str]) -> None:
         "rounds": ROUNDS,
         "seconds": SECONDS,
         "cases": {case: [asdict(row) for row in rows] for case, rows in cases.items()},
+        "sizes": sizes or {},
     }
     (OUT / f"{table}.json").write_text(json.dumps(report, indent=1))
-    _chart(table, cases)
+    if cases:
+        _chart(table, cases)
     used = ", ".join(f"{name} {v}" for name, v in report["versions"].items())  # type: ignore[attr-defined]
     print(f"\n{report['machine']}; {used}")
 

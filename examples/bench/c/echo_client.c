@@ -1,4 +1,4 @@
-/* echo_client PORT BYTES CONNECTIONS SECONDS - sends, reads all of it back, sends again; prints
+/* echo_client PORT|PATH BYTES CONNECTIONS SECONDS - sends, reads all of it back, sends again; prints
  * round trips.
  *
  * One thread, epoll, so that the load costs as little as it can.
@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -45,12 +46,21 @@ static void pump(conn *c) {
     if (n > 0) c->to_send -= (size_t)n;
 }
 
-static conn *open_conn(int ep, int port) {
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+/* A path is a Unix socket's. */
+static int open_socket(const char *at) {
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(at))};
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int local = at[0] == '/', fd = socket(local ? AF_UNIX : AF_INET, SOCK_STREAM, 0);
+    strncpy(un.sun_path, at, sizeof un.sun_path - 1);
+    struct sockaddr *addr = local ? (struct sockaddr *)&un : (struct sockaddr *)&in;
+    if (connect(fd, addr, local ? sizeof un : sizeof in) != 0) exit(1);
+    return fd;
+}
+
+static conn *open_conn(int ep, const char *at) {
     conn *c = malloc(sizeof *c);
-    c->fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (connect(c->fd, (struct sockaddr *)&addr, sizeof addr) != 0) exit(1);
+    c->fd = open_socket(at);
     c->to_send = c->to_read = size;
     struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = c};
     epoll_ctl(ep, EPOLL_CTL_ADD, c->fd, &ev);
@@ -58,12 +68,12 @@ static conn *open_conn(int ep, int port) {
 }
 
 int main(int argc, char **argv) {
-    int port = atoi(argv[1]), n_conns = atoi(argv[3]), ep = epoll_create1(0);
+    int n_conns = atoi(argv[3]), ep = epoll_create1(0);
     double seconds = atof(argv[4]);
     size = (size_t)atol(argv[2]);
     message = malloc(size);
     memset(message, 'x', size);
-    for (int i = 0; i < n_conns; i++) pump(open_conn(ep, port));
+    for (int i = 0; i < n_conns; i++) pump(open_conn(ep, argv[1]));
     struct epoll_event events[256];
     double start = now();
     while (now() - start < seconds)

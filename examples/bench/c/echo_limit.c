@@ -1,4 +1,5 @@
-/* echo_limit PORT - an echo server on bare libuv: what a loop could reach without Python. */
+/* echo_limit PORT|PATH - an echo server on bare libuv: what a loop could reach without Python. */
+#include <signal.h>
 #include <stdlib.h>
 #include <uv.h>
 
@@ -30,19 +31,32 @@ static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b) {
 }
 
 static void on_connection(uv_stream_t *server, int status) {
-    uv_tcp_t *s = malloc(sizeof *s);
-    uv_tcp_init(server->loop, s);
-    uv_accept(server, (uv_stream_t *)s);
-    uv_tcp_nodelay(s, 1);
-    uv_read_start((uv_stream_t *)s, on_alloc, on_read);
+    union uv_any_handle *s = malloc(sizeof *s);
+    if (server->type == UV_TCP)
+        uv_tcp_init(server->loop, &s->tcp);
+    else
+        uv_pipe_init(server->loop, &s->pipe, 0);
+    uv_accept(server, &s->stream);
+    if (server->type == UV_TCP) uv_tcp_nodelay(&s->tcp, 1);
+    uv_read_start(&s->stream, on_alloc, on_read);
+}
+
+static void bind_to(union uv_any_handle *server, const char *at) {
+    if (at[0] == '/') {
+        uv_pipe_init(uv_default_loop(), &server->pipe, 0);
+        uv_pipe_bind(&server->pipe, at);
+        return;
+    }
+    struct sockaddr_in addr;
+    uv_ip4_addr("127.0.0.1", atoi(at), &addr);
+    uv_tcp_init(uv_default_loop(), &server->tcp);
+    uv_tcp_bind(&server->tcp, (struct sockaddr *)&addr, 0);
 }
 
 int main(int argc, char **argv) {
-    struct sockaddr_in addr;
-    uv_tcp_t server;
-    uv_ip4_addr("127.0.0.1", atoi(argv[1]), &addr);
-    uv_tcp_init(uv_default_loop(), &server);
-    uv_tcp_bind(&server, (struct sockaddr *)&addr, 0);
-    uv_listen((uv_stream_t *)&server, 128, on_connection);
+    union uv_any_handle server;
+    signal(SIGPIPE, SIG_IGN);
+    bind_to(&server, argv[1]);
+    uv_listen(&server.stream, 128, on_connection);
     return uv_run(uv_default_loop(), UV_RUN_DEFAULT);
 }
