@@ -57,10 +57,16 @@ fmt: $(ready) ## format C and Python in place
 typing: build ## mypy --strict and pyright, on the package and on a user's program
 	tools/typing
 
-bench: ## Puff and its peers, side by side (bench-loop, bench-http, bench-postgres, bench-redis: one table)
+bench: ## Puff and its peers, side by side
 	examples/bench/run $(ARGS)
-bench-loop bench-http bench-postgres bench-redis:
-	examples/bench/run $(@:bench-%=%)
+bench-loop: ## one table of it: the loop
+	examples/bench/run loop
+bench-http: ## one table of it: HTTP
+	examples/bench/run http
+bench-postgres: ## one table of it: Postgres
+	examples/bench/run postgres
+bench-redis: ## one table of it: Redis
+	examples/bench/run redis
 wheel: $(ready) ## dist/*.whl, repaired by auditwheel and tried in an empty environment
 	tools/wheel $(VENV)
 clean: ## everything that make made, but not .venv
