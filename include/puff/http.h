@@ -187,6 +187,11 @@ PUFF_API bool puff_http_request_disconnected(const puff_http_request *req);
 PUFF_API int puff_http_response_start(puff_http_request *req, int status,
                                       const puff_http_field *fields, size_t n_fields);
 
+/* The same with a reason phrase of the host's; PUFF_HTTP_ESTATUS also for one with control characters or longer
+ * than 256 bytes. */
+PUFF_API int puff_http_response_start_as(puff_http_request *req, int status, puff_str reason,
+                                         const puff_http_field *fields, size_t n_fields);
+
 /* Sends body bytes; more false ends the response. With release the bytes are not copied:
  * release(arg) runs once, when they are sent or given up (maybe before this returns). On failure
  * release does not run. release NULL: the bytes are copied. A response that ends with its first

@@ -117,12 +117,13 @@ def _serve(settings: _Settings) -> click.Command:
         return int(serve(chosen))
 
     params: list[click.Parameter] = [
-        click.Option(["--asgi"], metavar="MODULE:APP", help="The app to serve. [PUFF_ASGI]"),
+        click.Option(["--asgi"], metavar="MODULE:APP", help="The ASGI app to serve. [PUFF_ASGI]"),
+        click.Option(["--wsgi"], metavar="MODULE:APP", help="The WSGI app to serve. [PUFF_WSGI]"),
         *map(_server_option, schema.Server.__struct_fields__),
         *_pool_options(settings),
         CONFIG_FLAG,
     ]
-    text = "Serve an ASGI app over HTTP. Stop it with Ctrl-C or SIGTERM: requests in flight finish."
+    text = "Serve an app over HTTP. Stop it with Ctrl-C or SIGTERM: requests in flight finish."
     return click.Command("serve", callback=run, params=params, help=text, epilog=EPILOG)
 
 

@@ -7,7 +7,7 @@ TEXT = """\
 # Precedence: flag, environment, .env, this file, default. docs/config.md lists every key.
 
 # The app that `puff serve` hosts, as package.module:attr or package.module.attr
-# asgi = "app:app"
+# asgi = "app:app"          # or wsgi = "app:app"
 
 add_cwd_to_path = true      # import from the current folder
 dotenv = true               # read .env from this folder or the nearest above it

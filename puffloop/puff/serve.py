@@ -19,11 +19,12 @@ import sys
 from typing import Any
 
 import puff
-from puff.asgi import Server
+import puff.asgi
+import puff.wsgi
 from puff.config import ServerConfig
 from puff.errors import AppImportError, AppStartError
 from puff.imports import import_path, traceback_of
-from puff.server import parse_bind
+from puff.server import AppServer, parse_bind
 from puff.supervisor import Supervisor, report_ready
 
 __all__ = ["serve"]
@@ -107,7 +108,7 @@ class _Worker:
         self._binds = binds
         self._ready_fd = ready_fd
         self._parent_fd = parent_fd
-        self._server: Server | None = None
+        self._server: AppServer | None = None
         self._stop: asyncio.Event | None = None
 
     def run(self) -> int:
@@ -133,16 +134,7 @@ class _Worker:
         loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._listen_to_signals(loop)
-        config = self._config
-        self._server = server = Server(
-            app,
-            bind=self._binds,
-            access_log=config.access_log,
-            reuse_port=config.reuse_port,
-            backlog=config.backlog,
-            stop_timeout_ms=config.stop_timeout_ms,
-            http=config.http,
-        )
+        self._server = server = self._make_server(app)
         starting = asyncio.ensure_future(self._start(server))
         stopping = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -154,7 +146,23 @@ class _Worker:
         await stopping
         return await self._end(server)
 
-    async def _start(self, server: Server) -> int:
+    def _make_server(self, app: Any) -> AppServer:
+        config = self._config
+        common: dict[str, Any] = {
+            "bind": self._binds,
+            "root_path": config.root_path,
+            "access_log": config.access_log,
+            "reuse_port": config.reuse_port,
+            "backlog": config.backlog,
+            "stop_timeout_ms": config.stop_timeout_ms,
+            "http": config.http,
+        }
+        if config.interface == "asgi":
+            return puff.asgi.Server(app, **common)
+        several = config.workers > 1
+        return puff.wsgi.Server(app, threads=config.wsgi_threads, multiprocess=several, **common)
+
+    async def _start(self, server: AppServer) -> int:
         try:
             await server.start()
         except AppStartError as e:
@@ -170,7 +178,7 @@ class _Worker:
             _say_listening(server.addresses)
         return OK
 
-    async def _end(self, server: Server) -> int:
+    async def _end(self, server: AppServer) -> int:
         try:
             await server.stop()
         except AppStartError as e:

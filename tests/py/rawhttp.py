@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import puff
+import puff.wsgi
 from puff.asgi import Server
+from puff.server import AppServer
 
 WAIT_S = 10.0
 
@@ -97,7 +99,7 @@ def _fields(lines: list[str]) -> list[tuple[str, str]]:
 
 @dataclass
 class Serving:
-    server: Server
+    server: AppServer
     connections: list[Connection] = field(default_factory=list)
 
     async def connect(self) -> Connection:
@@ -114,6 +116,18 @@ class Serving:
     async def get(self, path: str = "/", *headers: str) -> Response:
         connection = await self.connect()
         return await connection.get(path, *headers)
+
+
+@contextlib.asynccontextmanager
+async def serving_wsgi(app: Any, **options: Any) -> AsyncIterator[Serving]:
+    options = {"bind": "127.0.0.1:0", "stop_timeout_ms": 5000} | options
+    async with puff.wsgi.Server(app, **options) as server:
+        it = Serving(server)
+        try:
+            yield it
+        finally:
+            for connection in it.connections:
+                connection.close()
 
 
 @contextlib.asynccontextmanager

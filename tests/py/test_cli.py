@@ -78,6 +78,7 @@ def test_serve_hands_its_flags_on(serve: Callable[..., config.ServerConfig]) -> 
         *("--access-log", "--log-level", "debug", "--max-body", "1000", "--no-server-header"),
     )
     assert options == config.ServerConfig(
+        interface="asgi",
         app="app:app",
         bind="unix:/tmp/x.sock",
         reuse_port=True,
@@ -124,7 +125,7 @@ def test_config_flag_names_the_file(serve: Callable[..., config.ServerConfig]) -
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["serve"], "puff: nothing to serve: puff serve --asgi module:app, or asgi ="),
+        (["serve"], "puff: nothing to serve: puff serve --asgi module:app, puff serve --wsgi"),
         (["serve", "--asgi", "a:b", "--workers", "0"], "puff: --workers: expected an integer >= 1"),
         (["serve", "--asgi", "a:b", "--workers", "x"], "Invalid value for '--workers'"),
         (["serve", "--config", "no.toml"], "no.toml: No such file or directory"),
@@ -160,11 +161,11 @@ def test_no_arguments_is_help(puff: Puff) -> None:
 
 
 def test_keys_without_effect_are_said(puff: Puff, tmp_path: Path) -> None:
-    (tmp_path / "puff.toml").write_text('wsgi = "a:b"\n')
+    (tmp_path / "puff.toml").write_text("pytest = true\n")
     (tmp_path / "m.py").write_text("def f(): pass\n")
     done = puff("run", "m:f")
     assert done.returncode == 0
-    assert "puff.toml:1: wsgi: this version of Puff does not have it yet" in done.stderr
+    assert "puff.toml:1: pytest: this version of Puff does not have it yet" in done.stderr
 
 
 # ---- import paths --------------------------------------------------------------------------------

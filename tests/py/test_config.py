@@ -84,7 +84,7 @@ def test_without_any_url_the_embedded_server_of_the_files_folder(
 def test_puff_config_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("other.toml").write_text('asgi = "other:app"')
     monkeypatch.setenv("PUFF_CONFIG", "other.toml")
-    assert config.load().app() == "other:app"
+    assert config.load().app() == ("asgi", "other:app")
     monkeypatch.setenv("PUFF_CONFIG", "missing.toml")
     with pytest.raises(ConfigError, match=r"missing.toml: No such file or directory"):
         config.load()
@@ -92,11 +92,11 @@ def test_puff_config_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_settings_are_read_once_and_can_be_set() -> None:
     Path("puff.toml").write_text('asgi = "one:app"')
-    assert config.current().app() == "one:app"
+    assert config.current().app() == ("asgi", "one:app")
     Path("puff.toml").write_text('asgi = "two:app"')
-    assert config.current().app() == "one:app"
+    assert config.current().app() == ("asgi", "one:app")
     config.use(config.load())
-    assert config.current().app() == "two:app"
+    assert config.current().app() == ("asgi", "two:app")
 
 
 # ---- pools --------------------------------------------------------------------------------------
@@ -238,19 +238,24 @@ def test_a_file_that_is_no_text() -> None:
 
 
 def test_keys_of_later_features_are_accepted_and_said_aloud() -> None:
-    text = 'asyncio = true\ngreenlets = false\nwsgi = "a:b"\n[cors]\nx = 1\n[[graphql]]\ny = 2\n'
+    text = "asyncio = true\ngreenlets = false\npytest = true\n[cors]\nx = 1\n[[graphql]]\ny = 2\n"
     notes = [note.rpartition("/")[2] for note in load(text).notes]
     assert sorted(notes) == [
         "puff.toml:2: greenlets = false has no effect",
-        "puff.toml:3: wsgi: this version of Puff does not have it yet; ignored",
+        "puff.toml:3: pytest: this version of Puff does not have it yet; ignored",
         "puff.toml:4: cors: this version of Puff does not have it yet; ignored",
         "puff.toml:6: graphql: this version of Puff does not have it yet; ignored",
     ]
 
 
-def test_wsgi_alone_cannot_be_served_yet() -> None:
-    with pytest.raises(ConfigError, match="serves ASGI only; wsgi comes later"):
-        load('wsgi = "a:b"').server()
+def test_the_app_is_asgi_or_wsgi_and_not_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load('wsgi = "a:b"').app() == ("wsgi", "a:b")
+    assert load('asgi = "a:b"').app() == ("asgi", "a:b")
+    with pytest.raises(ConfigError, match="both set; one app is served"):
+        load('asgi = "a:b"\nwsgi = "c:d"').server()
+    monkeypatch.setenv("PUFF_WSGI", "e:f")
+    assert load('asgi = "a:b"').app() == ("wsgi", "e:f")
+    monkeypatch.delenv("PUFF_WSGI")
     with pytest.raises(ConfigError, match="nothing to serve: puff serve --asgi module:app"):
         load("").server()
 
@@ -309,7 +314,7 @@ def test_dotenv_is_looked_for_upwards_and_can_be_switched_off(
     Path(".env").write_text("PUFF_ASGI=from:dotenv\n")
     (tmp_path / "a" / "b").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "a" / "b")
-    assert config.load().app() == "from:dotenv"
+    assert config.load().app() == ("asgi", "from:dotenv")
     assert load("dotenv = false").app() is None
     with pytest.raises(ConfigError, match=r"nowhere/.env: No such file"):
         load('dotenv_path = "nowhere/.env"')
@@ -408,6 +413,6 @@ def test_the_example_is_valid_with_and_without_its_comments() -> None:
     assert load(example.TEXT).notes == []
     everything = re.sub(r"^# (?=[a-z_]+ = |\[)", "", example.TEXT, flags=re.MULTILINE)
     loaded = load(everything.replace('dotenv_path = "secrets/.env"', ""))
-    assert loaded.app() == "app:app"
+    assert loaded.app() == ("asgi", "app:app")
     assert set(loaded.pools("postgres")) == {"default", "audit"}
     assert [c.command_name for c in loaded.file.commands] == ["greet"]

@@ -7,8 +7,8 @@
 #include "http/h1_chars.h"
 
 enum {
-    STATUS_LINE = 64, /* the longest is 45 */
-    END_ROOM = 512    /* date 37, server 8 + 256 + 2, content-length 38, connection 24, ... */
+    STATUS_LINE = PUFF_H1_MAX_REASON + 16,
+    END_ROOM = 512 /* date 37, server 8 + 256 + 2, content-length 38, connection 24, ... */
 };
 
 static char *put(char *o, const char *s, size_t n) {
@@ -26,11 +26,11 @@ static char *put_u64(char *o, uint64_t v) {
     return put(o, d, (size_t)(digits + sizeof digits - d));
 }
 
-static char *put_status_line(char *o, int status) {
+static char *put_status_line(char *o, int status, puff_str reason) {
     o = PUT(o, "HTTP/1.1 ");
     o = put_u64(o, (uint64_t)status);
     *o++ = ' ';
-    return PUT(put_str(o, puff_http_status_text(status)), "\r\n");
+    return PUT(put_str(o, reason), "\r\n");
 }
 
 /* ---- fields -------------------------------------------------------------------------------- */
@@ -114,12 +114,14 @@ static int put_fields(char **o, const puff_http_field *fields, size_t n, puff_h1
     return 0;
 }
 
-int puff_h1_write_fields(puff_buf *out, int status, const puff_http_field *fields, size_t n,
-                         puff_h1_said *said) {
+int puff_h1_write_fields(puff_buf *out, int status, puff_str reason, const puff_http_field *fields,
+                         size_t n, puff_h1_said *said) {
     *said = (puff_h1_said){0};
+    if (!reason.ptr) reason = puff_http_status_text(status);
+    if (reason.len > PUFF_H1_MAX_REASON || !value_valid(reason)) return PUFF_HTTP_ESTATUS;
     int rc = puff_buf_reserve(out, size_of(fields, n));
     if (rc) return rc;
-    char *o = put_status_line(out->data + out->len, status);
+    char *o = put_status_line(out->data + out->len, status, reason);
     rc = put_fields(&o, fields, n, said);
     if (rc == 0) out->len = (size_t)(o - out->data);
     return rc;

@@ -8,7 +8,10 @@
 
 #include "puff/http.h"
 
-enum { PUFF_H1_MAX_RESPONSE_HEAD = 262144 }; /* a host that loops over its own fields */
+enum {
+    PUFF_H1_MAX_RESPONSE_HEAD = 262144, /* a host that loops over its own fields */
+    PUFF_H1_MAX_REASON = 256            /* of a status line; the longest of the RFCs is 31 */
+};
 
 /* What the host's fields said. */
 typedef struct puff_h1_said {
@@ -16,10 +19,11 @@ typedef struct puff_h1_said {
     uint64_t length;
 } puff_h1_said;
 
-/* Appends the status line and the fields, and leaves room for the end. Names become lower case. On
- * error out is as it was: PUFF_HTTP_EFIELD, PUFF_HTTP_ELENGTH, PUFF_ELIMIT, PUFF_ENOMEM. */
-int puff_h1_write_fields(puff_buf *out, int status, const puff_http_field *fields, size_t n,
-                         puff_h1_said *said);
+/* Appends the status line and the fields, and leaves room for the end. Names become lower case; a reason
+ * with ptr NULL is the status' own phrase. On error out is as it was: PUFF_HTTP_EFIELD, PUFF_HTTP_ELENGTH,
+ * PUFF_HTTP_ESTATUS (the reason), PUFF_ELIMIT, PUFF_ENOMEM. */
+int puff_h1_write_fields(puff_buf *out, int status, puff_str reason, const puff_http_field *fields,
+                         size_t n, puff_h1_said *said);
 /* Fields without a status line and with their empty line: trailers. Those that frame are dropped
  * too. */
 int puff_h1_write_trailers(puff_buf *out, const puff_http_field *fields, size_t n);

@@ -38,15 +38,15 @@ static bool bodyless(const puff__request *req, int status) {
            status == 304;
 }
 
-int puff_http_response_start(puff_http_request *pub, int status, const puff_http_field *fields,
-                             size_t n_fields) {
+int puff_http_response_start_as(puff_http_request *pub, int status, puff_str reason,
+                                const puff_http_field *fields, size_t n_fields) {
     puff__request *req = puff__request_of(pub);
     if (req->ended) return PUFF_ECLOSED;
     if (req->started) return PUFF_HTTP_ESTATE;
     if (status < 200 || status > 599) return PUFF_HTTP_ESTATUS;
     int rc = take_head(req);
     if (rc) return rc;
-    rc = puff_h1_write_fields(&req->head->buf, status, fields, n_fields, &req->said);
+    rc = puff_h1_write_fields(&req->head->buf, status, reason, fields, n_fields, &req->said);
     if (rc) {
         drop_head(req);
         return rc;
@@ -55,6 +55,11 @@ int puff_http_response_start(puff_http_request *pub, int status, const puff_http
     req->status = status;
     req->no_body = bodyless(req, status);
     return 0;
+}
+
+int puff_http_response_start(puff_http_request *req, int status, const puff_http_field *fields,
+                             size_t n_fields) {
+    return puff_http_response_start_as(req, status, (puff_str){0}, fields, n_fields);
 }
 
 /* Can the connection go on after this response? What is not yet read of the request has to be
@@ -228,7 +233,7 @@ int puff_http_response_informational(puff_http_request *pub, int status,
     if (pub->version == 10) return 0;
     puff__head *h = puff__server_take_head(req->server);
     if (!h) return PUFF_ENOMEM;
-    int rc = puff_h1_write_fields(&h->buf, status, fields, n_fields, &said);
+    int rc = puff_h1_write_fields(&h->buf, status, (puff_str){0}, fields, n_fields, &said);
     if (rc == 0) {
         puff_h1_write_end(&h->buf, &(puff_h1_end){.say_length = false});
         rc = puff__conn_write(pub->conn, h->buf.data, h->buf.len);
@@ -269,7 +274,7 @@ int puff__respond_plain(puff_http_conn *c, int status, bool head_only) {
     puff_h1_said said;
     puff__head *h = puff__server_take_head(s);
     if (!h) return PUFF_ENOMEM;
-    int rc = puff_h1_write_fields(&h->buf, status, &type, 1, &said);
+    int rc = puff_h1_write_fields(&h->buf, status, (puff_str){0}, &type, 1, &said);
     if (rc == 0) {
         puff_h1_end end = {.say_length = true, .length = text.len, .connection = PUFF_STR("close")};
         if (s->opts.date_header) end.date = puff__server_date_line(s);

@@ -348,10 +348,33 @@ cdef extern from "puff/loop.h" nogil:
 cdef extern from "puff/http.h":
     ctypedef struct puff_http_server:
         pass
+    ctypedef struct puff_http_conn:
+        pass
+    ctypedef struct puff_http_request:
+        void *data
+        puff_http_conn *conn
+        puff_str method
+        puff_str target
+    ctypedef struct puff_http_field:
+        pass
+    enum puff_http_body:
+        PUFF_HTTP_BODY_MORE
+        PUFF_HTTP_BODY_END
+        PUFF_HTTP_BODY_GONE
+    enum:
+        PUFF_HTTP_ESTATE
+        PUFF_HTTP_EFIELD
+        PUFF_HTTP_ESTATUS
+        PUFF_HTTP_ELENGTH
     ctypedef struct puff_http_host:
-        pass
+        void (*on_request)(puff_http_request *req) noexcept
+        void (*on_body)(puff_http_request *req) noexcept
+        void (*on_disconnect)(puff_http_request *req) noexcept
+        void (*on_drain)(puff_http_request *req) noexcept
+        void (*on_done)(puff_http_request *req) noexcept
+        void (*on_conn_free)(puff_http_conn *conn, void *data) noexcept
     ctypedef struct puff_http_access:
-        pass
+        puff_http_server *server
     ctypedef struct puff_http_options:
         uint32_t max_request_line
         uint32_t max_head
@@ -385,3 +408,15 @@ cdef extern from "puff/http.h":
                                void (*on_stopped)(puff_http_server *server, void *data) noexcept)
     void *puff_http_server_data(const puff_http_server *server)
     puff_http_stats puff_http_server_stats(const puff_http_server *server)
+    puff_http_server *puff_http_conn_server(const puff_http_conn *conn)
+    puff_http_request *puff_http_request_ref(puff_http_request *req)
+    void puff_http_request_unref(puff_http_request *req)
+    puff_http_body puff_http_request_read(puff_http_request *req, puff_str *out)
+    void puff_http_request_consume(puff_http_request *req, size_t n)
+    int puff_http_response_start_as(puff_http_request *req, int status, puff_str reason,
+                                    const puff_http_field *fields, size_t n_fields)
+    int puff_http_response_body(puff_http_request *req, const void *data, size_t len, bint more,
+                                void (*release)(void *arg) noexcept, void *arg)
+    int puff_http_response_simple(puff_http_request *req, int status, const char *text)
+    void puff_http_response_abort(puff_http_request *req)
+    size_t puff_http_response_queued(const puff_http_request *req)

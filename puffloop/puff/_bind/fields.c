@@ -105,6 +105,52 @@ int puff_fields_take(puff_fields *f, PyObject *headers) {
     return take(f, PySequence_Fast(headers, "headers are an iterable of [name, value] pairs"));
 }
 
+/* ---- text ------------------------------------------------------------------------------------ */
+
+static bool is_latin1(PyObject *o) {
+    return PyUnicode_Check(o) && PyUnicode_KIND(o) == PyUnicode_1BYTE_KIND;
+}
+
+static int refuse_text(PyObject *pair) {
+    PyErr_Format(PyExc_TypeError,
+                 "a header is a tuple of two strings of ISO-8859-1 characters, not %R", pair);
+    return -1;
+}
+
+PyObject *puff_fields_check_text(PyObject *headers) {
+    if (!PyList_Check(headers))
+        return PyErr_Format(PyExc_TypeError,
+                            "headers are a list of (name, value) tuples, not %.200s",
+                            Py_TYPE(headers)->tp_name);
+    PyObject *pairs = PyList_AsTuple(headers);
+    for (Py_ssize_t i = 0; pairs && i < PyTuple_GET_SIZE(pairs); i++) {
+        PyObject *pair = PyTuple_GET_ITEM(pairs, i);
+        if (PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2 &&
+            is_latin1(PyTuple_GET_ITEM(pair, 0)) && is_latin1(PyTuple_GET_ITEM(pair, 1)))
+            continue;
+        refuse_text(pair);
+        Py_CLEAR(pairs);
+    }
+    return pairs;
+}
+
+static puff_str text_slice(PyObject *text) {
+    return (puff_str){(const char *)PyUnicode_1BYTE_DATA(text), (size_t)PyUnicode_GET_LENGTH(text)};
+}
+
+int puff_fields_take_text(puff_fields *f, PyObject *pairs) {
+    if (reserve(f, (size_t)PyTuple_GET_SIZE(pairs)) < 0) return -1;
+    f->source = Py_NewRef(pairs);
+    for (size_t i = 0; i < f->n; i++) {
+        PyObject *pair = PyTuple_GET_ITEM(pairs, (Py_ssize_t)i);
+        f->items[i] = (puff_http_field){.name = text_slice(PyTuple_GET_ITEM(pair, 0)),
+                                        .value = text_slice(PyTuple_GET_ITEM(pair, 1))};
+    }
+    return 0;
+}
+
+/* ---- links ----------------------------------------------------------------------------------- */
+
 static PyObject *link_pair(PyObject *value) {
     PyObject *bytes = as_bytes(value);
     PyObject *pair = bytes ? Py_BuildValue("(yO)", "link", bytes) : NULL;

@@ -21,6 +21,10 @@ typedef struct puff_fields {
 int puff_fields_take(puff_fields *f, PyObject *headers);
 /* "link" fields of an iterable of bytes. */
 int puff_fields_take_links(puff_fields *f, PyObject *links);
+/* Of a list of tuples of two str, as WSGI has them: checks types and characters; a new tuple of the same pairs
+ * for puff_fields_take_text(), or NULL with TypeError. */
+PyObject *puff_fields_check_text(PyObject *headers);
+int puff_fields_take_text(puff_fields *f, PyObject *pairs);
 void puff_fields_drop(puff_fields *f);
 
 #endif

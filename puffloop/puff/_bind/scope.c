@@ -7,6 +7,8 @@
  */
 #include "scope.h"
 
+#include "target.h"
+
 #include <sys/socket.h>
 
 enum {
@@ -42,28 +44,6 @@ static PyObject *bytes_of(puff_str s) {
 
 /* ---- path ------------------------------------------------------------------------------------ */
 
-static int hex(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Percent-decodes in to out (room for len); a '%' without two digits stays. Returns the length. */
-static size_t percent_decode(char *out, const char *in, size_t len) {
-    size_t n = 0;
-    for (size_t i = 0; i < len; i++) {
-        int high = in[i] == '%' && len - i > 2 ? hex(in[i + 1]) : -1;
-        int low = high >= 0 ? hex(in[i + 2]) : -1;
-        if (low < 0) {
-            out[n++] = in[i];
-        } else {
-            out[n++] = (char)(high << 4 | low);
-            i += 2;
-        }
-    }
-    return n;
-}
-
 /* The path as text: decoded, then UTF-8; what is not UTF-8 becomes U+FFFD, as in every ASGI server.
  */
 static PyObject *path_text(puff_str raw) {
@@ -71,7 +51,7 @@ static PyObject *path_text(puff_str raw) {
         return PyUnicode_DecodeUTF8(raw.ptr, (Py_ssize_t)raw.len, "replace");
     char *buf = PyMem_Malloc(raw.len);
     if (!buf) return PyErr_NoMemory();
-    size_t len = percent_decode(buf, raw.ptr, raw.len);
+    size_t len = puff_percent_decode(buf, raw.ptr, raw.len);
     PyObject *text = PyUnicode_DecodeUTF8(buf, (Py_ssize_t)len, "replace");
     PyMem_Free(buf);
     return text;

@@ -48,6 +48,8 @@ NOT_HTTP = {
     "log_level",
     "stop_timeout_ms",
     "backlog",
+    "root_path",
+    "wsgi_threads",
 }
 
 
@@ -55,6 +57,7 @@ NOT_HTTP = {
 class ServerConfig:
     """What `puff.serve.serve` is given. `http` has fields of puff_http_options that are set."""
 
+    interface: str  # "asgi" or "wsgi"
     app: str
     bind: str
     reuse_port: bool
@@ -63,6 +66,8 @@ class ServerConfig:
     log_level: str
     stop_timeout_ms: int
     backlog: int = 0
+    root_path: str = ""
+    wsgi_threads: int = 0
     http: dict[str, int | bool | str] = field(default_factory=dict)
 
 
@@ -126,7 +131,8 @@ class Config:
             values[name] = self._server_value(name, values[name])
         http = {k: v for k, v in values.items() if k not in NOT_HTTP and v is not msgspec.UNSET}
         own = {k: v for k, v in values.items() if k in NOT_HTTP and v is not msgspec.UNSET}
-        return ServerConfig(app=self._needed_app(), http=http, **own)
+        interface, app = self._needed_app()
+        return ServerConfig(interface=interface, app=app, http=http, **own)
 
     def activate(self) -> None:
         """What one's own code expects: .env in the environment, the current folder on sys.path."""
@@ -156,19 +162,31 @@ class Config:
         text = self.variable(f"PUFF_{name.upper()}")
         return default if text is None else _convert(name, text, f"PUFF_{name.upper()}")
 
-    def app(self) -> str | None:
-        """The import path of the ASGI app, if one is named."""
-        named = self.overrides.get("asgi") or self.variable("PUFF_ASGI") or self.file.asgi
-        return named if isinstance(named, str) else None
+    def app(self) -> tuple[str, str] | None:
+        """("asgi" or "wsgi", import path) of the app, if one is named; a flag goes before a file.
 
-    def _needed_app(self) -> str:
+        Raises ConfigError when both are named in one place.
+        """
+        places: list[tuple[str, Any]] = [
+            ("--asgi and --wsgi", self.overrides.get),
+            ("PUFF_ASGI and PUFF_WSGI", lambda name: self.variable(f"PUFF_{name.upper()}")),
+            (f"asgi and wsgi in {self.path}", lambda name: getattr(self.file, name)),
+        ]
+        for place, look in places:
+            named = [(i, look(i)) for i in ("asgi", "wsgi") if isinstance(look(i), str)]
+            if len(named) == 2:
+                raise ConfigError(f"{place} are both set; one app is served: keep one")
+            if named:
+                return named[0]
+        return None
+
+    def _needed_app(self) -> tuple[str, str]:
         app = self.app()
         if app:
             return app
-        if self.file.wsgi is not msgspec.UNSET:
-            raise ConfigError("this version of Puff serves ASGI only; wsgi comes later")
         raise ConfigError(
-            'nothing to serve: puff serve --asgi module:app, or asgi = "module:app" in puff.toml'
+            "nothing to serve: puff serve --asgi module:app, puff serve --wsgi module:app, or "
+            'asgi = "module:app" in puff.toml'
         )
 
 

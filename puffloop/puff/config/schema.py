@@ -35,6 +35,8 @@ class Server(Struct, forbid_unknown_fields=True):
     log_level: Level = "info"
     stop_timeout_ms: Millis = 30_000
     backlog: Count | UnsetType = UNSET
+    root_path: str = ""
+    wsgi_threads: Limit = 0
     max_request_line: Bytes | UnsetType = UNSET
     max_head: Bytes | UnsetType = UNSET
     max_fields: Count | UnsetType = UNSET
@@ -61,6 +63,8 @@ HELP = {
     "log_level": "debug, info, warning, error or critical.",
     "stop_timeout_ms": "How long requests may go on after SIGTERM or SIGINT.",
     "backlog": "Connections that may wait to be accepted.",
+    "root_path": "Path under which a proxy shows the app (root_path, SCRIPT_NAME).",
+    "wsgi_threads": "Threads that run a WSGI app that blocks; 0: greenlets run it.",
     "max_request_line": "Bytes of a request line; more is answered with 414.",
     "max_head": "Bytes of field lines; more is answered with 431.",
     "max_fields": "Field lines; more are answered with 431.",
@@ -157,5 +161,5 @@ class File(Struct, forbid_unknown_fields=True):
 # Keys whose feature this version does not have: a file with them is good, and is told so.
 LATER = frozenset(
     {"compression_middleware", "cors", "django", "graphql", "http_client", "pubsub"}
-    | {"pytest", "pytest_path", "task_queue", "wsgi"}
+    | {"pytest", "pytest_path", "task_queue"}
 )

@@ -29,12 +29,12 @@ TEST(head_has_a_ceiling) {
     memset(big, 'x', sizeof big);
     puff_http_field f[2] = {{.name = PUFF_STR("a"), .value = {big, sizeof big / 2}},
                             {.name = PUFF_STR("a"), .value = {big, sizeof big / 2}}};
-    CHECK_EQ_INT(puff_h1_write_fields(&out, 200, f, 1, &said), 0);
+    CHECK_EQ_INT(puff_h1_write_fields(&out, 200, (puff_str){0}, f, 1, &said), 0);
     out.len = 0;
-    CHECK_EQ_INT(puff_h1_write_fields(&out, 200, f, 2, &said), PUFF_ELIMIT);
+    CHECK_EQ_INT(puff_h1_write_fields(&out, 200, (puff_str){0}, f, 2, &said), PUFF_ELIMIT);
     CHECK_EQ_INT(out.len, 0);
     f[0].value.len = SIZE_MAX - 100; /* must not wrap */
-    CHECK_EQ_INT(puff_h1_write_fields(&out, 200, f, 2, &said), PUFF_ELIMIT);
+    CHECK_EQ_INT(puff_h1_write_fields(&out, 200, (puff_str){0}, f, 2, &said), PUFF_ELIMIT);
     puff_buf_deinit(&out);
 }
 
@@ -44,11 +44,11 @@ TEST(equal_content_lengths_are_one) {
     puff_buf_init(&out, &puff_alloc_system, PUFF_H1_MAX_RESPONSE_HEAD);
     puff_http_field f[2] = {{.name = PUFF_STR("Content-Length"), .value = PUFF_STR("3")},
                             {.name = PUFF_STR("content-length"), .value = PUFF_STR("3")}};
-    CHECK_EQ_INT(puff_h1_write_fields(&out, 200, f, 2, &said), 0);
+    CHECK_EQ_INT(puff_h1_write_fields(&out, 200, (puff_str){0}, f, 2, &said), 0);
     CHECK_EQ_MEM(out.data, out.len, "HTTP/1.1 200 OK\r\n", 17);
     CHECK(said.has_length && said.length == 3);
     f[1].value = PUFF_STR("4");
-    CHECK_EQ_INT(puff_h1_write_fields(&out, 200, f, 2, &said), PUFF_HTTP_ELENGTH);
+    CHECK_EQ_INT(puff_h1_write_fields(&out, 200, (puff_str){0}, f, 2, &said), PUFF_HTTP_ELENGTH);
     puff_buf_deinit(&out);
 }
 

@@ -1,0 +1,285 @@
+/* environ.c - see environ.h. Keys and values are those of PEP 3333 and of CGI (RFC 3875 4.1).
+ *
+ * Every text is bytes in disguise: latin-1. Requests of a connection are much alike, so it keeps the last
+ * values, and uses the same str again where the bytes are the same.
+ *
+ * Two kinds of field never reach the app: a name with '_', which CGI cannot tell from one with '-', so that a
+ * client could pass for a proxy that sets X-Real-IP; and Proxy, which would be HTTP_PROXY (httpoxy).
+ */
+#include "environ.h"
+
+#include <stdbool.h>
+#include <sys/socket.h>
+
+#include "target.h"
+
+enum {
+    KEPT_FIELDS = 16, /* of a connection; with KEPT_VALUE this bounds what an idle one holds */
+    KEPT_VALUE = 128,
+    ADDR_TEXT = 128
+};
+
+typedef struct environ_conn {
+    PyObject *keys;                /* owned: the template with the connection's own keys */
+    PyObject *path, *query;        /* owned or NULL: the last PATH_INFO and QUERY_STRING */
+    PyObject *raw_path;            /* owned or NULL: the bytes that path was made of, as latin-1 */
+    PyObject *values[KEPT_FIELDS]; /* owned or NULL: the last field values, by place */
+} environ_conn;
+
+static PyObject *key_method, *key_path, *key_query, *key_protocol, *key_scheme, *key_input,
+    *key_addr, *key_port, *key_server, *key_server_port, *key_type, *key_length, *key_uri,
+    *key_cookie, *key_raw_uri;
+static PyObject *http_10, *http_11, *empty, *comma, *semicolon;
+static PyObject *field_keys[PUFF_HTTP_FIELD_COUNT]; /* owned: "HTTP_ACCEPT"; [OTHER] is NULL */
+static PyObject *method_names[PUFF_HTTP_METHOD_COUNT];
+
+/* ---- text ------------------------------------------------------------------------------------ */
+
+static PyObject *latin1(puff_str s) {
+    if (s.len == 0) return Py_NewRef(empty);
+    return PyUnicode_DecodeLatin1(s.ptr, (Py_ssize_t)s.len, NULL);
+}
+
+/* text is a str that latin1() has made. */
+static bool is_text(PyObject *text, puff_str s) {
+    return text && (size_t)PyUnicode_GET_LENGTH(text) == s.len &&
+           (s.len == 0 || memcmp(PyUnicode_1BYTE_DATA(text), s.ptr, s.len) == 0);
+}
+
+/* A new reference to *kept, which becomes the text of s. */
+static PyObject *kept_text(PyObject **kept, puff_str s) {
+    if (is_text(*kept, s)) return Py_NewRef(*kept);
+    PyObject *text = latin1(s);
+    if (text && s.len <= KEPT_VALUE) Py_XSETREF(*kept, Py_NewRef(text));
+    return text;
+}
+
+/* Steals value, which may be NULL. */
+static int set_take(PyObject *dict, PyObject *key, PyObject *value) {
+    int rc = value ? PyDict_SetItem(dict, key, value) : -1;
+    Py_XDECREF(value);
+    return rc;
+}
+
+/* ---- path ------------------------------------------------------------------------------------ */
+
+static PyObject *decoded(puff_str raw) {
+    if (!memchr(raw.ptr, '%', raw.len)) return latin1(raw);
+    char *buf = PyMem_Malloc(raw.len);
+    if (!buf) return PyErr_NoMemory();
+    size_t len = puff_percent_decode(buf, raw.ptr, raw.len);
+    PyObject *text = latin1((puff_str){buf, len});
+    PyMem_Free(buf);
+    return text;
+}
+
+/* PATH_INFO: what follows SCRIPT_NAME, which a proxy may or may not have taken off. */
+static PyObject *path_below(PyObject *path, PyObject *root) {
+    Py_ssize_t n = PyUnicode_GET_LENGTH(root);
+    if (!path || n == 0 || PyUnicode_Tailmatch(path, root, 0, PY_SSIZE_T_MAX, -1) != 1) return path;
+    if (PyUnicode_GET_LENGTH(path) > n && PyUnicode_READ_CHAR(path, n) != '/') return path;
+    Py_SETREF(path, PyUnicode_Substring(path, n, PY_SSIZE_T_MAX));
+    return path;
+}
+
+static int set_path(environ_conn *c, PyObject *env, PyObject *root, const puff_http_request *req) {
+    if (!is_text(c->raw_path, req->path)) {
+        Py_CLEAR(c->raw_path);
+        Py_XSETREF(c->path, path_below(decoded(req->path), root));
+        if (!c->path || !(c->raw_path = latin1(req->path))) return -1;
+    }
+    return PyDict_SetItem(env, key_path, c->path);
+}
+
+/* ---- connection ------------------------------------------------------------------------------ */
+
+/* REMOTE_ADDR and REMOTE_PORT, or the two of the server. A Unix socket has neither. */
+static int set_address(PyObject *dict, PyObject *key, PyObject *port_key,
+                       const struct sockaddr *addr) {
+    char text[ADDR_TEXT];
+    uint16_t port = 0;
+    int len = 0;
+    if (addr && addr->sa_family != AF_UNIX)
+        len = puff_http_addr_text(addr, text, sizeof text, &port);
+    if (len <= 0) return PyDict_SetItem(dict, key, empty);
+    if (set_take(dict, key, latin1((puff_str){text, (size_t)len})) < 0) return -1;
+    return set_take(dict, port_key, PyUnicode_FromFormat("%d", (int)port));
+}
+
+/* SERVER_NAME and SERVER_PORT must be there and not be empty. */
+static int set_server(PyObject *dict, const puff_http_conn *conn) {
+    struct sockaddr_storage local;
+    if (puff_http_conn_local(conn, &local) == 0 && local.ss_family != AF_UNIX)
+        return set_address(dict, key_server, key_server_port, (const struct sockaddr *)&local);
+    if (set_take(dict, key_server, PyUnicode_FromString("localhost")) < 0) return -1;
+    return set_take(dict, key_server_port, PyUnicode_FromString("80"));
+}
+
+static PyObject *first_keys(PyObject *template_, const puff_http_request *req) {
+    PyObject *keys = PyDict_Copy(template_);
+    if (keys &&
+        (set_address(keys, key_addr, key_port, puff_http_conn_peer(req->conn)) < 0 ||
+         set_server(keys, req->conn) < 0 || set_take(keys, key_scheme, latin1(req->scheme)) < 0))
+        Py_CLEAR(keys);
+    return keys;
+}
+
+static environ_conn *conn_of(PyObject *template_, puff_http_request *req) {
+    environ_conn *c = puff_http_conn_data(req->conn);
+    if (c) return c;
+    c = PyMem_Calloc(1, sizeof *c);
+    if (!c) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    c->keys = first_keys(template_, req);
+    if (!c->keys) {
+        PyMem_Free(c);
+        return NULL;
+    }
+    puff_http_conn_set_data(req->conn, c);
+    return c;
+}
+
+void puff_environ_conn_free(void *conn_data) {
+    environ_conn *c = conn_data;
+    Py_XDECREF(c->keys);
+    Py_XDECREF(c->path);
+    Py_XDECREF(c->raw_path);
+    Py_XDECREF(c->query);
+    for (int i = 0; i < KEPT_FIELDS; i++) Py_XDECREF(c->values[i]);
+    PyMem_Free(c);
+}
+
+/* ---- fields ---------------------------------------------------------------------------------- */
+
+/* "x-frame" as "HTTP_X_FRAME"; NULL without an exception: it must not be there. */
+static PyObject *key_of_name(puff_str name) {
+    char text[256] = "HTTP_";
+    if (name.len > sizeof text - 5) return NULL; /* a name that long is nobody's */
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+        if (c == '_') return NULL;
+        text[5 + i] = c == '-' ? '_' : c >= 'a' && c <= 'z' ? (char)(c - 32) : c;
+    }
+    if (name.len == 5 && memcmp(name.ptr, "proxy", 5) == 0) return NULL;
+    return PyUnicode_DecodeLatin1(text, (Py_ssize_t)name.len + 5, NULL);
+}
+
+/* A field that is there already: a list, by a comma or, for cookies, a semicolon (RFC 6265 5.4). */
+static int join(PyObject *env, PyObject *key, PyObject *first, PyObject *more) {
+    PyObject *head = PyUnicode_Concat(first, key == key_cookie ? semicolon : comma);
+    PyObject *all = head ? PyUnicode_Concat(head, more) : NULL;
+    Py_XDECREF(head);
+    return set_take(env, key, all);
+}
+
+static int set_field(PyObject *env, PyObject *key, PyObject *value) {
+    PyObject *there = PyDict_SetDefault(env, key, value); /* borrowed */
+    if (!there) return -1;
+    return there == value ? 0 : join(env, key, there, value);
+}
+
+static int add_field(environ_conn *c, PyObject *env, size_t place, const puff_http_field *f) {
+    PyObject *key = f->id ? Py_NewRef(field_keys[f->id]) : key_of_name(f->name);
+    if (!key) return PyErr_Occurred() ? -1 : 0;
+    PyObject *value =
+        place < KEPT_FIELDS ? kept_text(&c->values[place], f->value) : latin1(f->value);
+    int rc = value ? set_field(env, key, value) : -1;
+    Py_XDECREF(value);
+    Py_DECREF(key);
+    return rc;
+}
+
+static int add_fields(environ_conn *c, PyObject *env, const puff_http_request *req) {
+    for (size_t i = 0; i < req->n_fields; i++)
+        if (add_field(c, env, i, &req->fields[i]) < 0) return -1;
+    return 0;
+}
+
+/* ---- environ --------------------------------------------------------------------------------- */
+
+static int set_method(PyObject *env, const puff_http_request *req) {
+    PyObject *known = method_names[req->method_id];
+    if (known) return PyDict_SetItem(env, key_method, known);
+    return set_take(env, key_method, latin1(req->method));
+}
+
+static int set_target(environ_conn *c, PyObject *env, PyObject *root,
+                      const puff_http_request *req) {
+    if (set_path(c, env, root, req) < 0 ||
+        set_take(env, key_query, kept_text(&c->query, req->query)) < 0)
+        return -1;
+    PyObject *uri = latin1(req->target);
+    int rc = uri ? PyDict_SetItem(env, key_uri, uri) : -1;
+    if (rc == 0) rc = PyDict_SetItem(env, key_raw_uri, uri);
+    Py_XDECREF(uri);
+    return rc;
+}
+
+PyObject *puff_environ_new(PyObject *template_, PyObject *root, PyObject *input,
+                           puff_http_request *req) {
+    environ_conn *c = conn_of(template_, req);
+    PyObject *env = c ? PyDict_Copy(c->keys) : NULL;
+    if (!env) return NULL;
+    if (set_method(env, req) < 0 || set_target(c, env, root, req) < 0 ||
+        PyDict_SetItem(env, key_protocol, req->version == 10 ? http_10 : http_11) < 0 ||
+        PyDict_SetItem(env, key_input, input) < 0 || add_fields(c, env, req) < 0)
+        Py_CLEAR(env);
+    return env;
+}
+
+/* ---- init ------------------------------------------------------------------------------------ */
+
+static int init_texts(void) {
+    const struct {
+        PyObject **to;
+        const char *text;
+    } texts[] = {
+        {&key_method, "REQUEST_METHOD"},
+        {&key_path, "PATH_INFO"},
+        {&key_query, "QUERY_STRING"},
+        {&key_protocol, "SERVER_PROTOCOL"},
+        {&key_scheme, "wsgi.url_scheme"},
+        {&key_input, "wsgi.input"},
+        {&key_addr, "REMOTE_ADDR"},
+        {&key_port, "REMOTE_PORT"},
+        {&key_server, "SERVER_NAME"},
+        {&key_server_port, "SERVER_PORT"},
+        {&key_type, "CONTENT_TYPE"},
+        {&key_length, "CONTENT_LENGTH"},
+        {&key_uri, "REQUEST_URI"},
+        {&key_raw_uri, "RAW_URI"},
+        {&http_10, "HTTP/1.0"},
+        {&http_11, "HTTP/1.1"},
+        {&empty, ""},
+        {&comma, ","},
+        {&semicolon, "; "},
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        if (!(*texts[i].to = PyUnicode_InternFromString(texts[i].text))) return -1;
+    return 0;
+}
+
+static int init_field_keys(void) {
+    for (int i = 1; i < PUFF_HTTP_FIELD_COUNT; i++) {
+        field_keys[i] = key_of_name(puff_http_field_name(i));
+        if (!field_keys[i]) return -1;
+        PyUnicode_InternInPlace(&field_keys[i]);
+    }
+    key_cookie = field_keys[PUFF_HTTP_FIELD_COOKIE];
+    Py_SETREF(field_keys[PUFF_HTTP_FIELD_CONTENT_TYPE], Py_NewRef(key_type));
+    Py_SETREF(field_keys[PUFF_HTTP_FIELD_CONTENT_LENGTH], Py_NewRef(key_length));
+    return 0;
+}
+
+int puff_environ_init(void) {
+    if (init_texts() < 0 || init_field_keys() < 0) return -1;
+    for (int i = 1; i < PUFF_HTTP_METHOD_COUNT; i++) {
+        puff_str name = puff_http_method_name(i);
+        method_names[i] = PyUnicode_DecodeLatin1(name.ptr, (Py_ssize_t)name.len, NULL);
+        if (!method_names[i]) return -1;
+        PyUnicode_InternInPlace(&method_names[i]);
+    }
+    return 0;
+}

@@ -1,0 +1,28 @@
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+
+from puff._bind.http import HttpServer
+
+class WsgiServer(HttpServer):
+    """A WSGI app on the C HTTP server, on one loop. See docs/http.md."""
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        app: Callable[..., Any],
+        *,
+        root_path: str = "",
+        on_error: Callable[[str, BaseException | None, bytes, bytes], object],
+        threads: Executor | None = None,
+        multiprocess: bool = False,
+        access_log_fd: int = -1,
+        options: dict[str, Any] | None = None,
+    ) -> None: ...
+    def tasks(self) -> list[Future[Any]]: ...
+
+class FileWrapper:
+    def __init__(self, filelike: Any, blksize: int = 8192) -> None: ...
+    def __iter__(self) -> FileWrapper: ...
+    def __next__(self) -> bytes: ...
