@@ -164,6 +164,42 @@ PUFF_API void *puff_poll_data(puff_poll *p);
 /* Stops at once (the descriptor may be closed after), frees itself later. No callback comes. */
 PUFF_API void puff_poll_free(puff_poll *p);
 
+/* ---- ready --------------------------------------------------------------------------------- */
+
+/* One wait for a socket that somebody else uses: read or write until UV_EAGAIN, wait, try again.
+ * Unlike a poll it needs no closing: the registration is kept between waits and the kernel drops it
+ * when the socket is closed, without our being told. Your storage; begin with puff_ready_init(). */
+typedef struct puff_ready {
+    puff_queue node; /* among the waits for the same descriptor while it waits */
+    puff_loop *loop; /* borrowed; of the wait */
+    int events;      /* what it waits for: PUFF_READABLE, PUFF_WRITABLE */
+    bool shared;     /* puff_ready_drop() leaves it alone */
+    /* Ready, failed or hung up: only trying tells. Comes once, it does not wait any more. The wait
+     * may have been vain: then it is the caller's to wait again. */
+    void (*on_ready)(struct puff_ready *self);
+} puff_ready;
+
+enum {
+    /* The caller has just had UV_EAGAIN from this descriptor, and it is the file that it was at the
+     * last wait for this number: no system call when the kernel watches it already. Without, the
+     * kernel is asked anew, and a wait for what is there already ends at once. */
+    PUFF_READY_TRIED = 1,
+    /* This is likely to be the only wait: nothing is reported after it. */
+    PUFF_READY_ONCE = 2,
+};
+
+PUFF_API void puff_ready_init(puff_ready *r, void (*on_ready)(puff_ready *self));
+/* r must not wait. flags: PUFF_READY_*. PUFF_ENOMEM, UV_EBADF, UV_EPERM (a file that epoll does not
+ * take), UV_ENOTSUP (a system without epoll: use a poll). */
+PUFF_API int puff_ready_wait(puff_loop *loop, puff_ready *r, int fd, int events, int flags);
+static inline bool puff_ready_waits(const puff_ready *r) { return !puff_queue_empty(&r->node); }
+PUFF_API void puff_ready_cancel(puff_ready *r); /* one that does not wait is allowed */
+/* Ends, without a callback, the waits for this descriptor and these events that are not shared;
+ * whether there were any. */
+PUFF_API bool puff_ready_drop(puff_loop *loop, int fd, int events);
+/* Somebody else watches this open socket from now on: forgets it, unless somebody waits for it. */
+PUFF_API void puff_ready_forget(puff_loop *loop, int fd);
+
 /* ---- stream -------------------------------------------------------------------------------- */
 
 /* A connected TCP or Unix stream socket. Writes are gathered and leave at the end of the turn, in

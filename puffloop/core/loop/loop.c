@@ -131,8 +131,9 @@ puff_loop_stats puff_loop_get_stats(puff_loop *loop) { return loop->stats; }
 
 int puff_loop_fork(puff_loop *loop) {
     int rc = uv_loop_fork(&loop->uv);
-    if (rc == 0) puff__post_forked(loop);
-    return rc;
+    if (rc) return rc;
+    puff__post_forked(loop);
+    return puff__ready_forked(loop);
 }
 
 void puff_loop_set_hooks(puff_loop *loop, const puff_loop_hooks *hooks) {

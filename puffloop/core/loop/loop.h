@@ -26,6 +26,8 @@ typedef struct puff__closer {
 typedef struct puff__chunk puff__chunk;
 /* Memory for several datagrams at once. See udp.c. */
 typedef struct puff__burst puff__burst;
+/* Sockets that others wait for. See ready.c. */
+typedef struct puff__ready_set puff__ready_set;
 
 struct puff_loop {
     uv_loop_t uv;
@@ -60,6 +62,8 @@ struct puff_loop {
     uint64_t kernel_deadline_ns; /* what kernel_timer is set for; UINT64_MAX: stopped */
     uint64_t firing_ns;          /* while due timers fire: the time that counts; else 0 */
 
+    puff__ready_set *ready; /* owned; made at first use */
+
     int spare_fd;   /* given up for one accept when the process runs out of descriptors; -1: none */
     char *read_buf; /* owned; made at first use */
     puff__chunk *free_chunks; /* owned; chunks of CHUNK_CAP that wait for the next write */
@@ -91,6 +95,7 @@ static inline uint64_t puff__timers_next(const puff_loop *loop) {
 int puff__post_init(puff_loop *loop);
 void puff__post_run(puff_loop *loop);    /* what has been posted until now */
 void puff__post_forked(puff_loop *loop); /* in the child */
+int puff__ready_forked(puff_loop *loop); /* in the child: UV_E* */
 /* The request goes on without anybody who waits: its callback will not run. */
 void puff__dns_abandon(puff_dns *d);
 
