@@ -12,7 +12,7 @@
 
 /* ---- ready ----------------------------------------------------------------------------------- */
 
-PyObject *puff_ready;
+PyObject *puff_sent;
 
 static PySendResult ready_send(PyObject *self, PyObject *arg, PyObject **result) {
     *result = Py_NewRef(Py_None);
@@ -242,6 +242,6 @@ int puff_awaitable_init(void) {
         !(str_set_result = PyUnicode_InternFromString("set_result")))
         return -1;
     if (PyType_Ready(&ready_type) < 0 || PyType_Ready(&wait_type) < 0) return -1;
-    puff_ready = _PyObject_New(&ready_type);
-    return puff_ready ? 0 : -1;
+    puff_sent = _PyObject_New(&ready_type);
+    return puff_sent ? 0 : -1;
 }

@@ -15,7 +15,7 @@ struct puff_exchange;
 enum puff_wait_kind { PUFF_WAIT_RECEIVE = 1, PUFF_WAIT_DRAIN = 2 };
 
 /* Finished from the start, with None; any number of tasks may await it. Borrowed. */
-extern PyObject *puff_ready;
+extern PyObject *puff_sent;
 
 int puff_awaitable_init(void);
 /* Its result is what the exchange's poll gives. Holds a reference to the exchange. */

@@ -263,7 +263,7 @@ static PyObject *send_call(PyObject *self, PyObject *const *args, size_t n, PyOb
     if (ex->req && !puff_http_response_complete(ex->req) &&
         puff_http_response_queued(ex->req) > QUEUE_HIGH)
         return puff_wait_new(ex, PUFF_WAIT_DRAIN);
-    return Py_NewRef(puff_ready);
+    return Py_NewRef(puff_sent);
 }
 
 static void channel_dealloc(PyObject *self) {
