@@ -172,6 +172,7 @@ PUFF_API void puff_poll_free(puff_poll *p);
 typedef struct puff_ready {
     puff_queue node; /* among the waits for the same descriptor while it waits */
     puff_loop *loop; /* borrowed; of the wait */
+    void *data;      /* the caller's */
     int events;      /* what it waits for: PUFF_READABLE, PUFF_WRITABLE */
     bool shared;     /* puff_ready_drop() leaves it alone */
     /* Ready, failed or hung up: only trying tells. Comes once, it does not wait any more. The wait
@@ -188,9 +189,11 @@ enum {
     PUFF_READY_ONCE = 2,
 };
 
+/* False: this system has no epoll, and puff_ready_wait() is UV_ENOTSUP. */
+PUFF_API bool puff_ready_supported(void);
 PUFF_API void puff_ready_init(puff_ready *r, void (*on_ready)(puff_ready *self));
 /* r must not wait. flags: PUFF_READY_*. PUFF_ENOMEM, UV_EBADF, UV_EPERM (a file that epoll does not
- * take), UV_ENOTSUP (a system without epoll: use a poll). */
+ * take), UV_ENOTSUP. */
 PUFF_API int puff_ready_wait(puff_loop *loop, puff_ready *r, int fd, int events, int flags);
 static inline bool puff_ready_waits(const puff_ready *r) { return !puff_queue_empty(&r->node); }
 PUFF_API void puff_ready_cancel(puff_ready *r); /* one that does not wait is allowed */

@@ -23,10 +23,13 @@
 void puff_ready_init(puff_ready *r, void (*on_ready)(puff_ready *self)) {
     puff_queue_init(&r->node);
     r->loop = NULL;
+    r->data = NULL;
     r->events = 0;
     r->shared = false;
     r->on_ready = on_ready;
 }
+
+bool puff_ready_supported(void) { return PUFF_HAVE_EPOLL; }
 
 #if PUFF_HAVE_EPOLL
 

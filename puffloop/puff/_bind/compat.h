@@ -6,6 +6,7 @@
 #define PUFF_BIND_COMPAT_H
 
 #include <Python.h>
+#include <stdbool.h>
 #include <structmember.h> /* PyMemberDef; Python.h itself has it from 3.12 on */
 
 /* The exception that is set, taken; NULL: none. 3.12 has it as PyErr_GetRaisedException. */
@@ -41,6 +42,26 @@ static inline void puff_raise_exception(PyObject *exc) {
 #else
 #define PUFF_DATAGRAM_HEADER 0
 #endif
+
+/* Whether o is what the weak reference refers to. */
+static inline bool puff_weakref_is(PyObject *ref, PyObject *o) {
+#if PY_VERSION_HEX >= 0x030d0000
+    PyObject *seen;
+    if (PyWeakref_GetRef(ref, &seen) <= 0) return false;
+    Py_DECREF(seen);
+    return seen == o;
+#else
+    return PyWeakref_GET_OBJECT(ref) == o;
+#endif
+}
+
+/* How a socket.socket begins. sock.pyx compares at import, and calls the methods of another. */
+typedef struct puff_socket {
+    PyObject_HEAD
+    int fd, family, type, proto;
+    void *error_handler;
+    int64_t timeout; /* ns; 0: non-blocking */
+} puff_socket;
 
 /* The slots of asyncio.Handle and asyncio.TimerHandle as type.__new__ lays them out: by name. The
  * list of weak references follows as a slot up to 3.11 and lies before the object from 3.12 on.

@@ -115,6 +115,18 @@ cdef extern from "puff/loop.h":
     void *puff_poll_data(puff_poll *p)
     void puff_poll_free(puff_poll *p)
 
+    enum:
+        PUFF_READY_TRIED
+        PUFF_READY_ONCE
+    ctypedef struct puff_ready:
+        void *data
+        bint shared
+    bint puff_ready_supported()
+    void puff_ready_init(puff_ready *r, void (*on_ready)(puff_ready *self) noexcept)
+    int puff_ready_wait(puff_loop *loop, puff_ready *r, int fd, int events, int flags)
+    void puff_ready_cancel(puff_ready *r)
+    bint puff_ready_drop(puff_loop *loop, int fd, int events)
+
     ctypedef struct puff_stream:
         pass
     ctypedef struct puff_stream_cbs:

@@ -31,6 +31,7 @@ typedef struct puff_loop_object {
     int capturing;
     PyObject *captured;
     PyObject *fatal; /* owned; what a trampoline wants to end the run with */
+    PyObject *socks; /* see sock.c */
 } puff_loop_object;
 
 /* Puts call_soon, call_later, call_at, call_soon_threadsafe and time into LoopBase: Cython would

@@ -6,7 +6,7 @@
 #include <Python.h>
 #include <stdbool.h>
 
-enum { PUFF_FREELIST_MAX = 64 }; /* objects of at most 100 bytes: what a burst of requests needs */
+enum { PUFF_FREELIST_MAX = 64 }; /* objects of at most 250 bytes: what a burst of requests needs */
 
 typedef struct puff_freelist {
     void *items[PUFF_FREELIST_MAX]; /* owned */

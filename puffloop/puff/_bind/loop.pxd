@@ -18,7 +18,7 @@ cdef extern from "dispatch.h":
 
 
 cdef class LoopBase:
-    # dispatch.h knows these five by their place.
+    # dispatch.h knows these six by their place.
     cdef puff_dispatch d
     cdef puff_loop *core            # owned; NULL once closed
     # While set, call_soon() stores the callable in `captured` instead of scheduling it (see
@@ -26,6 +26,7 @@ cdef class LoopBase:
     cdef bint capturing
     cdef object captured
     cdef object fatal               # a protocol's SystemExit or KeyboardInterrupt: ends the run
+    cdef object socks               # None, or what sock.c knows of descriptors
 
     # Per-loop objects by key: ("postgres", name) -> pool. loop.close() closes them.
     cdef dict clients

@@ -31,6 +31,7 @@ from puff._bind.core cimport (
     puff_poll_free,
     puff_poll_new,
     puff_poll_set,
+    puff_ready_drop,
 )
 from puff._bind.errors cimport os_error
 
@@ -46,6 +47,7 @@ cdef extern from "dispatch.h":
         int capturing
         PyObject *captured
         PyObject *fatal
+        PyObject *socks
     PyObject *puff_running_loop
     object puff_ring_handles(const puff_ring *r)
     int puff_dispatch_install(object loop_base) except -1
@@ -158,6 +160,15 @@ cdef Watcher _watcher(LoopBase loop, fd):
     number = _fileno(fd)
     w = loop.watchers.get(number)
     return _watch(loop, number) if w is None else w
+
+
+cdef Watcher _peek_watcher(LoopBase loop, fd):
+    return None if loop.d.closed else loop.watchers.get(_fileno(fd))
+
+
+cdef object _drop_wait(LoopBase loop, fd, int direction):
+    """sock_recv() and its kin count as readers and writers, as asyncio's do."""
+    return loop.core is not NULL and puff_ready_drop(loop.core, _fileno(fd), direction)
 
 
 cdef int _watch_or_forget(Watcher w) except -1:
@@ -364,6 +375,7 @@ cdef class LoopBase:
 
     def _add_reader(self, fd, callback, *args):
         cdef Watcher w = _watcher(self, fd)
+        puff_ready_drop(self.core, w.fd, PUFF_READABLE)  # a sock_recv(), as asyncio would
         handle = _handle(self, callback, args)
         old, w.reader = w.reader, handle
         _watch_or_forget(w)
@@ -373,6 +385,7 @@ cdef class LoopBase:
 
     def _add_writer(self, fd, callback, *args):
         cdef Watcher w = _watcher(self, fd)
+        puff_ready_drop(self.core, w.fd, PUFF_WRITABLE)
         handle = _handle(self, callback, args)
         old, w.writer = w.writer, handle
         _watch_or_forget(w)
@@ -381,18 +394,18 @@ cdef class LoopBase:
         return handle
 
     def _remove_reader(self, fd):
-        cdef Watcher w = None if self.d.closed else self.watchers.get(_fileno(fd))
+        cdef Watcher w = _peek_watcher(self, fd)
         if w is None or w.reader is None:
-            return False
+            return _drop_wait(self, fd, PUFF_READABLE)
         old, w.reader = w.reader, None
         _watch_or_forget(w)
         old.cancel()
         return True
 
     def _remove_writer(self, fd):
-        cdef Watcher w = None if self.d.closed else self.watchers.get(_fileno(fd))
+        cdef Watcher w = _peek_watcher(self, fd)
         if w is None or w.writer is None:
-            return False
+            return _drop_wait(self, fd, PUFF_WRITABLE)
         old, w.writer = w.writer, None
         _watch_or_forget(w)
         old.cancel()
@@ -483,7 +496,8 @@ cdef _check_layout():
     cdef LoopBase loop = LoopBase.__new__(LoopBase)
     cdef puff_loop_object *seen = <puff_loop_object *><void *>loop
     if &seen.d != &loop.d or &seen.core != &loop.core or &seen.capturing != <int *>&loop.capturing \
-            or seen.captured != <PyObject *>loop.captured or seen.fatal != <PyObject *>loop.fatal:
+            or seen.captured != <PyObject *>loop.captured or seen.fatal != <PyObject *>loop.fatal \
+            or seen.socks != <PyObject *>loop.socks:
         raise SystemError("dispatch.h and loop.pxd disagree about LoopBase")
 
 
