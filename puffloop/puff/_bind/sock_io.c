@@ -225,18 +225,28 @@ static enum puff_sock_outcome attempt_sendall(puff_sock_op *op, PyObject **resul
     return o;
 }
 
+static enum puff_sock_outcome send_datagram(int fd, const Py_buffer *view, const puff_address *to,
+                                            PyObject **result) {
+    ssize_t n;
+    do n = sendto(fd, view->buf, (size_t)view->len, MSG_DONTWAIT | MSG_NOSIGNAL, &to->sa, to->len);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? failed() : done_with(PyLong_FromSsize_t(n), result);
+}
+
 /* A host's name, and whatever is wrong, is the method's. */
 static enum puff_sock_outcome attempt_sendto(puff_sock_op *op, PyObject **result) {
     puff_socket *s = puff_sock_native(op->sock);
     const puff_address *to;
     Py_buffer view;
-    if (!s || !puff_address_of(op->args[1], s->family, &to)) return by_method(op, "sendto", result);
-    if (PyObject_GetBuffer(op->args[0], &view, PyBUF_SIMPLE) < 0) return PUFF_SOCK_FAILED;
-    ssize_t n;
-    do n = sendto(s->fd, view.buf, (size_t)view.len, MSG_DONTWAIT | MSG_NOSIGNAL, &to->sa, to->len);
-    while (n < 0 && errno == EINTR);
+    if (!s || PyObject_GetBuffer(op->args[0], &view, PyBUF_SIMPLE) < 0) {
+        PyErr_Clear();
+        return by_method(op, "sendto", result);
+    }
+    enum puff_sock_outcome o = puff_address_of(op->args[1], s->family, &to)
+                                   ? send_datagram(s->fd, &view, to, result)
+                                   : by_method(op, "sendto", result);
     PyBuffer_Release(&view);
-    return n < 0 ? failed() : done_with(PyLong_FromSsize_t(n), result);
+    return o;
 }
 
 /* ---- accepting ----------------------------------------------------------------------------- */
