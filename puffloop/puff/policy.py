@@ -21,6 +21,7 @@ from puff._bind.datagram import DatagramMethods
 from puff._bind.loop import LoopBase
 from puff._bind.pipe import PipeMethods
 from puff._bind.process import ProcessMethods
+from puff._bind.resolve import ResolveMethods
 from puff._bind.sock import SockMethods
 from puff._bind.transport import Transport
 from puff._stdlib_loop import StdlibLoop
@@ -54,7 +55,15 @@ class _Selector:
         self._loop = None
 
 
-class Loop(LoopBase, DatagramMethods, SockMethods, PipeMethods, ProcessMethods, StdlibLoop):
+class Loop(
+    LoopBase,
+    DatagramMethods,
+    SockMethods,
+    PipeMethods,
+    ProcessMethods,
+    ResolveMethods,
+    StdlibLoop,
+):
     """An asyncio event loop on libuv.
 
     It is an `asyncio.SelectorEventLoop` of the running interpreter whose hot half (callbacks,

@@ -1,4 +1,6 @@
-/* address.h - socket addresses as Python has them: ("127.0.0.1", 80), ("::1", 80, 0, 0), a path. */
+/* address.h - socket addresses as Python has them: ("127.0.0.1", 80), ("::1", 80, 0, 0), a path.
+ *
+ * Each module that uses it has a table of its own of the addresses that it met lately. */
 #ifndef PUFF_BIND_ADDRESS_H
 #define PUFF_BIND_ADDRESS_H
 

@@ -58,6 +58,19 @@ cdef extern from "puff/base.h" nogil:
 
 # ---- puff/loop.h ---------------------------------------------------------------------------------
 
+cdef extern from "<netdb.h>" nogil:
+    struct sockaddr:
+        pass
+    struct addrinfo:
+        int ai_flags
+        int ai_family
+        int ai_socktype
+        int ai_protocol
+        unsigned ai_addrlen
+        sockaddr *ai_addr
+        char *ai_canonname
+        addrinfo *ai_next
+
 cdef extern from "sys/socket.h" nogil:
     struct sockaddr:
         pass
@@ -152,7 +165,14 @@ cdef extern from "puff/loop.h":
     void puff_stream_abort(puff_stream *s, bint reset)
     bint puff_stream_closing(puff_stream *s)
 
-    struct sockaddr
+    ctypedef struct puff_dns:
+        pass
+    ctypedef void (*puff_dns_cb)(void *arg, int status, addrinfo *res) noexcept
+    int puff_dns_resolve(puff_dns **out, puff_loop *loop, const char *host, const char *service,
+                         const addrinfo *hints, puff_dns_cb cb, void *arg)
+    void puff_dns_cancel(puff_dns *d)
+    void puff_dns_free(addrinfo *res)
+
     ctypedef struct puff_udp:
         pass
     ctypedef struct puff_datagram:

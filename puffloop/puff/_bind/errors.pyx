@@ -22,6 +22,10 @@ cdef extern from "uv.h" nogil:
         UV_EAI_OVERFLOW
 
 
+cdef extern from "netdb.h" nogil:
+    const char *gai_strerror(int code)
+
+
 cdef dict _gai = {
     UV_EAI_ADDRFAMILY: "EAI_ADDRFAMILY", UV_EAI_AGAIN: "EAI_AGAIN", UV_EAI_BADFLAGS: "EAI_BADFLAGS",
     UV_EAI_FAIL: "EAI_FAIL", UV_EAI_FAMILY: "EAI_FAMILY", UV_EAI_MEMORY: "EAI_MEMORY",
@@ -37,7 +41,7 @@ cdef object os_error(int code):
     name = _gai.get(code)
     if name is not None:
         number = getattr(socket, name, 0)
-        return socket.gaierror(number, puff_err_text(code).decode())
+        return socket.gaierror(number, gai_strerror(number).decode())
     if -4000 < code < 0:
         return OSError(-code, os.strerror(-code))
     return RuntimeError(puff_err_text(code).decode())
