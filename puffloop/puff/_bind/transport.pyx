@@ -136,6 +136,8 @@ cdef void _on_close(puff_stream *st) noexcept:
     if s.core is not NULL:  # the loop ends, not the connection
         s.core = NULL
         s.leaked = True
+        s.closing = True  # from here on all calls are silent, as on a lost connection
+        s.conn_lost = 1
         s.sock.detach()
         s.transport = None
     Py_XDECREF(s.chunk)
@@ -148,6 +150,8 @@ cdef void _failed(Stream s, exc, str message) noexcept:
     try:
         if isinstance(exc, (SystemExit, KeyboardInterrupt)):
             s.loop.interrupt(exc)
+            s.stop_reading()  # the run ends here, so nothing more is read before the next one
+            s.loop.call_soon(_go_on, s)
         else:
             s.fatal_error(exc, message)
     except BaseException as again:
@@ -347,6 +351,10 @@ cdef class Stream:
             self.sock.detach()  # the descriptor is closed: its number may soon be another's
         self.sock = None
         return 0
+
+
+def _go_on(Stream s):
+    s.start_reading()
 
 
 def _lose(Stream s, exc):
