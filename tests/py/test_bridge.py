@@ -13,6 +13,7 @@ import greenlet
 import pytest
 
 import puff
+from puff._bind.bridge import flow_locals
 
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
 
@@ -451,3 +452,58 @@ def test_await_takes_awaitables_only() -> None:
             await puff.to_greenlet(lambda: puff.await_(17))
 
     puff.run(main())
+
+
+# ---- what is local -------------------------------------------------------------------------------
+
+
+def test_locals_are_those_of_the_flow() -> None:
+    def mark(name):
+        before = getattr(flow_locals(), "name", None)
+        flow_locals().name = name
+        puff.sleep_ms(1)
+        assert flow_locals().name == name
+        return before
+
+    async def flow(name):
+        return [await puff.to_greenlet(mark, name) for _ in range(3)]
+
+    async def main():
+        assert flow_locals() is None
+        flows = await asyncio.gather(*(flow(name) for name in "abc"))
+        spawned = await puff.join_all([puff.spawn(mark, name) for name in "de"])
+        return flows, spawned
+
+    flows, spawned = puff.run(main())
+    assert flows == [[None, name, name] for name in "abc"]
+    assert spawned == [None, None]
+
+
+def test_a_greenlet_and_what_it_awaits_are_one_flow() -> None:
+    async def down():
+        await asyncio.sleep(0)
+        return await puff.to_greenlet(flow_locals)
+
+    def job():
+        return puff.await_(down()) is flow_locals()
+
+    async def main():
+        return await puff.spawn(job).join(), await puff.to_greenlet(job)
+
+    assert puff.run(main()) == (True, True)
+
+
+def test_locals_end_with_their_flow() -> None:
+    refs = []
+
+    def keep():
+        refs.append(weakref.ref(flow_locals()))
+
+    async def main():
+        await puff.spawn(keep).join()
+        await asyncio.create_task(puff.to_greenlet(keep))
+        await asyncio.sleep(0)
+        gc.collect()
+
+    puff.run(main())
+    assert [ref() for ref in refs] == [None, None]

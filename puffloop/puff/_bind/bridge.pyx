@@ -18,6 +18,7 @@ import asyncio
 import contextvars
 import inspect
 import sys
+import weakref
 
 from puff._bind cimport green
 from puff._bind.loop cimport LoopBase, of_thread, primary, running
@@ -39,6 +40,8 @@ cdef extern from *:
 
 cdef object GreenletExit = _greenlet.GreenletExit
 cdef object _get_running_loop = asyncio._get_running_loop
+cdef object _set_running_loop = asyncio._set_running_loop
+cdef object _current_task = asyncio.current_task
 cdef bint _task_takes_context = sys.version_info >= (3, 11)
 
 
@@ -256,6 +259,45 @@ def to_greenlet(fn, /, *args, **kwargs):
     return bridge
 
 
+# ---- what is local to a flow of sync code --------------------------------------------------------
+
+# Task -> Namespace: of a Task whose sync code runs under bridges, or that a greenlet awaits.
+cdef object _locals_of_task = weakref.WeakKeyDictionary()
+
+
+cdef green.Namespace _of_worker(green.Worker worker):
+    if worker.locals is None:
+        worker.locals = green.Namespace()
+    return worker.locals
+
+
+cdef object _task_of(green.Worker worker):
+    """The Task in whose step the worker runs, while its loop is hidden."""
+    _set_running_loop(worker.loop)
+    try:
+        return _current_task()
+    finally:
+        _set_running_loop(None)
+
+
+def flow_locals():
+    """The namespace of the flow of sync code that runs here, as threading.local() is a thread's.
+
+    None outside Puff's greenlets. All sync code that one Task runs by to_greenlet() is one flow, and
+    so is a greenlet of spawn() with what it awaits: at any time one piece of it runs, as in a thread.
+    """
+    cdef green.Worker worker = green.current()
+    if worker is None:
+        return None
+    if worker.bridge is None:
+        return _of_worker(worker)
+    task = _task_of(worker)
+    found = _locals_of_task.get(task)
+    if found is None:
+        found = _locals_of_task[task] = green.Namespace()
+    return found
+
+
 # ---- await_() ------------------------------------------------------------------------------------
 
 async def _value_of(aw):
@@ -290,6 +332,7 @@ cdef class _Awaiting(Waiter):
         else:
             self.task = self.loop.create_task(_value_and_context(self.aw))
         self.task.add_done_callback(self.ended)
+        _locals_of_task[self.task] = _of_worker(green.current())
         return 0
 
     cdef void abandon(self) noexcept:

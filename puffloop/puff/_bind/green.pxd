@@ -6,6 +6,12 @@ from cpython.object cimport PyObject
 from puff._bind.loop cimport LoopBase
 
 
+cdef class Namespace:
+    """Attributes that live as long as what they are local to."""
+    cdef dict __dict__
+    cdef object __weakref__
+
+
 cdef class Worker:
     cdef LoopBase loop      # borrowed in effect: the loop outlives its pool
     cdef object raw         # its greenlet; owned
@@ -14,6 +20,7 @@ cdef class Worker:
     cdef object job         # what it runs now: a callable without arguments, or None when idle
     cdef object context     # for the job that is about to begin
     cdef object token       # what it is parked for; None while it runs or is idle
+    cdef object locals      # a Namespace: what is local to this job as to a thread, or None yet
     cdef object bridge      # to_greenlet()'s, while its function runs; see bridge.pyx
     cdef object yielded     # a Future for the Task that awaits the bridge
     cdef object fatal       # SystemExit or KeyboardInterrupt of its job, for the loop

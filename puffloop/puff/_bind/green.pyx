@@ -78,6 +78,10 @@ cdef class Pool:
         self.busy.clear()
 
 
+cdef class Namespace:
+    pass
+
+
 cdef Pool _pool(LoopBase loop):
     pool = loop.clients.get(_pool_key)
     if pool is None:
@@ -104,7 +108,7 @@ cdef class Worker:
                 self.loop.call_exception_handler(
                     {"message": "unhandled exception in a greenlet", "exception": exc}
                 )
-            self.job = None
+            self.job = self.locals = None
             self.raw.gr_context = None  # an idle worker keeps no request's variables alive
             pool.busy.discard(self)
             if len(pool.idle) >= MAX_IDLE:
