@@ -283,8 +283,9 @@ cdef object _task_of(green.Worker worker):
 def flow_locals():
     """The namespace of the flow of sync code that runs here, as threading.local() is a thread's.
 
-    None outside Puff's greenlets. All sync code that one Task runs by to_greenlet() is one flow, and
-    so is a greenlet of spawn() with what it awaits: at any time one piece of it runs, as in a thread.
+    None outside Puff's greenlets. All sync code that one Task runs by to_greenlet() is one flow;
+    a greenlet of spawn() with what it awaits is one. One piece of it runs at a time, as in a
+    thread.
     """
     cdef green.Worker worker = green.current()
     if worker is None:

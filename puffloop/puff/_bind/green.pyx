@@ -15,6 +15,8 @@ is hidden while a worker runs.
 
 import asyncio
 
+from puff._bind.loop cimport LoopBase, running
+
 import greenlet as _greenlet
 from cpython.object cimport PyObject
 
@@ -141,7 +143,9 @@ cdef int _switch_in(Worker worker, object exc) except -1:
     cdef PyObject *outer = puff_current_worker
     worker.hub = puff_current_greenlet()
     puff_current_worker = <PyObject *>worker
-    outer_loop = _get_running_loop()
+    outer_loop = running()
+    if outer_loop is None:  # we close, and maybe in a coroutine of another loop
+        outer_loop = _get_running_loop()
     _set_running_loop(None)
     try:
         if exc is None:
