@@ -24,15 +24,15 @@ struct puff_sock_op {
     PyObject_HEAD
     puff_ready ready;
     const puff_sock_kind *kind;
-    puff_loop_object *loop;  /* owned */
-    PyObject *sock;          /* owned */
-    PyObject *args[2];       /* owned; NULL: not given */
-    Py_buffer view;          /* of what sendall sends; obj NULL: none yet */
-    Py_ssize_t n_sent;       /* of view */
-    PyObject *future, *iter; /* owned while parked: the Future and its __await__() */
-    int flags;               /* PUFF_READY_* of the next wait */
-    uint8_t state;           /* enum op_state */
-    bool woken;              /* it has waited */
+    puff_loop_object *loop; /* owned */
+    PyObject *sock;         /* owned */
+    PyObject *args[2];      /* owned; NULL: not given */
+    Py_buffer view;         /* of what sendall sends; obj NULL: none yet */
+    Py_ssize_t n_sent;      /* of view */
+    PyObject *future;       /* owned while parked */
+    int flags;              /* PUFF_READY_* of the next wait */
+    uint8_t state;          /* enum op_state */
+    bool woken;             /* it has waited */
 };
 
 /* The head of a socket object, or NULL: its methods must be called then. */
