@@ -531,7 +531,8 @@ class DatagramMethods:
 
     def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
         self._ensure_fd_no_transport(sock)
-        if sock.family not in _families:
+        # What only behaves like a socket is used by its methods, as the other families are.
+        if not issubclass(type(sock), socket.socket) or sock.family not in _families:
             return _asyncios_own(self, sock, protocol, address, waiter, extra)
         return DatagramTransport(self, sock, protocol, address, waiter, extra)
 

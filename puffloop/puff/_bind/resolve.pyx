@@ -55,6 +55,7 @@ cdef frozenset _PLAIN = frozenset(range(0x21, 0x7F))
 # ---- whether the shortcuts mean the same ---------------------------------------------------------
 
 cdef dict _in_socket = vars(socket)
+cdef dict _in_asyncio = vars(base_events)
 cdef dict _in_raw = vars(socket._socket)
 cdef object _raw_getaddrinfo = socket._socket.getaddrinfo
 # Somebody may have been here before us.
@@ -65,11 +66,12 @@ cdef bint _genuine = (
 
 
 cdef bint _takes_shortcuts(LoopBase loop) except -1:
-    """Nobody has put something of his own in place of socket.getaddrinfo()."""
+    """Nobody has put something of his own in place of socket.getaddrinfo(), or of socket."""
     return (
         _genuine
         and not loop.d.debug
         and not loop.d.closed
+        and _in_asyncio["socket"] is socket
         and _in_socket["getaddrinfo"] is _getaddrinfo
         and _in_raw["getaddrinfo"] is _raw_getaddrinfo
     )

@@ -113,8 +113,10 @@ def mixin_classes() -> dict[str, type[unittest.TestCase]]:
     sock, sendfile = module("test_sock_lowlevel"), module("test_sendfile")
     buffered, server = module("test_buffered_proto"), module("test_server")
     ssl, sslproto = module("test_ssl"), module("test_sslproto")
+    # 3.14 has no child watchers, with which the Unix mixin went about.
+    loop_tests = getattr(events, "UnixEventLoopTestsMixin", events.EventLoopTestsMixin)
     made = [
-        bind("Events", events.UnixEventLoopTestsMixin, events.SubprocessTestsMixin, utils.TestCase,
+        bind("Events", loop_tests, events.SubprocessTestsMixin, utils.TestCase,
              create_event_loop=new_loop),
         bind("Sockets", sock.BaseSockTestsMixin, utils.TestCase, create_event_loop=new_loop),
         bind("Sendfile", sendfile.SendfileTestsBase, utils.TestCase, create_event_loop=new_loop),
@@ -177,6 +179,7 @@ def use_puff() -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         puff.install()
     asyncio.SelectorEventLoop = asyncio.unix_events.SelectorEventLoop = puff.Loop
+    asyncio.EventLoop = puff.Loop  # 3.13 has it
     # As after any test that ran before: the policy makes no loop of its own any more.
     asyncio.set_event_loop(None)
 
