@@ -353,9 +353,11 @@ def test_the_wakeup_fd_of_others_is_put_back(puff_loop) -> None:
 
 def test_two_threads_run_two_loops() -> None:
     def run() -> None:
+        all_alive.wait(30)  # a dead thread's number may be given again
         results.append(puff.run(asyncio.sleep(0.01, threading.get_ident())))
 
     results: list[int] = []
+    all_alive = threading.Barrier(4)
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:
         thread.start()

@@ -63,6 +63,17 @@ typedef struct puff_socket {
     int64_t timeout; /* ns; 0: non-blocking */
 } puff_socket;
 
+/* What a weak reference refers to: a new reference; None when it is gone. */
+static inline PyObject *puff_weakref_get(PyObject *ref) {
+#if PY_VERSION_HEX >= 0x030d0000
+    PyObject *o = NULL;
+    if (PyWeakref_GetRef(ref, &o) < 0) return NULL;
+    return o ? o : Py_NewRef(Py_None);
+#else
+    return Py_NewRef(PyWeakref_GET_OBJECT(ref));
+#endif
+}
+
 /* The slots of asyncio.Handle and asyncio.TimerHandle as type.__new__ lays them out: by name. The
  * list of weak references follows as a slot up to 3.11 and lies before the object from 3.12 on.
  * handle.c compares this with the types' descriptors at import: another layout is an ImportError

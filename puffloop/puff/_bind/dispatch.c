@@ -7,6 +7,8 @@
  */
 #include "dispatch.h"
 
+#include "future.h"
+
 #include <math.h>
 
 _Thread_local PyObject *puff_running_loop;
@@ -229,6 +231,7 @@ PyObject *puff_dispatch_scheduled(PyObject *self) {
 void puff_dispatch_clear(PyObject *self) {
     puff_loop_object *loop = loop_of(self);
     settle(loop);
+    puff_future_forget(self);
     puff_ring_clear(&loop->d.ring);
     puff_queue *q;
     while (loop->core && (q = puff_queue_pop(&loop->d.timers))) {
@@ -411,6 +414,12 @@ static PyObject *loop_time(PyObject *self, PyObject *unused) {
     return PyFloat_FromDouble((double)puff_now_ns() / 1e9);
 }
 
+static PyObject *get_debug(PyObject *self, PyObject *unused) {
+    return PyBool_FromLong(loop_of(self)->d.debug);
+}
+
+static PyObject *create_future(PyObject *self, PyObject *unused) { return puff_future_new(self); }
+
 #define FAST(f) ((PyCFunction)(void (*)(void))(f))
 static PyMethodDef methods[] = {
     {"call_soon", FAST(call_soon), METH_FASTCALL | METH_KEYWORDS,
@@ -423,6 +432,9 @@ static PyMethodDef methods[] = {
     {"call_at", FAST(call_at), METH_FASTCALL | METH_KEYWORDS,
      "call_at(when, callback, *args, context=None)\n--\n\nRuns callback(*args) when time() is "
      "when."},
+    {"create_future", create_future, METH_NOARGS,
+     "create_future()\n--\n\nA new asyncio.Future of this loop."},
+    {"get_debug", get_debug, METH_NOARGS, "get_debug()\n--\n\nTrue in asyncio's debug mode."},
     {"time", loop_time, METH_NOARGS, "time()\n--\n\nSeconds of the monotonic clock, as a float."},
     {0}};
 

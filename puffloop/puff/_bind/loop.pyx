@@ -40,6 +40,9 @@ cdef extern from *:
     PyObject **PySequence_Fast_ITEMS(object o)
 
 
+cdef extern from "future.h":
+    int puff_future_init(object future_class) except -1
+
 cdef extern from "dispatch.h":
     ctypedef struct puff_loop_object:
         puff_dispatch d
@@ -65,7 +68,6 @@ cdef extern from "dispatch.h":
 
 cdef object _logger = logging.getLogger("asyncio")
 cdef object _Task = asyncio.Task
-cdef object _Future = asyncio.Future
 cdef object _base_create_task = base_events.BaseEventLoop.create_task
 cdef object _format_source = format_helpers._format_callback_source
 cdef bint _source_takes_debug = "debug" in _format_source.__code__.co_varnames
@@ -361,10 +363,6 @@ cdef class LoopBase:
 
     # ---- futures and tasks -----------------------------------------------------------------------
 
-    def create_future(self):
-        """A new asyncio.Future of this loop."""
-        return _Future(loop=self)
-
     def create_task(self, coro, **kwargs):
         """Schedules a coroutine; keywords as asyncio.Task takes them."""
         if self.task_factory is not None or self.d.debug or self.d.closed:
@@ -503,4 +501,5 @@ cdef _check_layout():
 
 _check_layout()
 puff_handle_types_init(events, format_helpers.extract_stack, _report)
+puff_future_init(asyncio.Future)
 puff_dispatch_install(LoopBase)

@@ -37,6 +37,7 @@ from puff._bind.core cimport (
     puff_stream_shutdown,
 )
 from puff._bind.errors cimport os_error
+from puff._bind.streams cimport adopt
 
 
 cdef extern from *:
@@ -470,6 +471,7 @@ class Transport(transports._FlowControlMixin, transports.Transport):
     def set_protocol(self, protocol):
         """From now on protocol is told of data and of the end."""
         cdef Stream s = _native(self)
+        adopt(protocol)
         s.protocol = protocol
         buffered = isinstance(protocol, _BufferedProtocol)
         s.sink = PUFF_SINK_BUFFERED if buffered else PUFF_SINK_PROTOCOL
