@@ -18,7 +18,7 @@ help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 15
 
 setup: $(ready) ## system packages (by apt where it may), .venv, test tools
-$(ready): vendor/manifest.txt tests/requirements.txt
+$(ready): vendor/manifest.txt tests/requirements.txt tests/requirements-old.txt
 	tools/system-packages $(PYTHON)
 	tools/make-venv $(PYTHON) $(VENV) && touch $@
 

@@ -15,6 +15,7 @@ import sys
 import threading
 from asyncio import events, sslproto, unix_events
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from puff._bind.datagram import DatagramMethods
@@ -24,11 +25,14 @@ from puff._bind.process import ProcessMethods
 from puff._bind.resolve import ResolveMethods
 from puff._bind.sock import SockMethods
 from puff._bind.transport import Transport
+from puff._nested import NestedRuns
 from puff._stdlib_loop import StdlibLoop
 
 if TYPE_CHECKING:
     import ssl
     from selectors import BaseSelector, SelectorKey
+
+    from puff._nested import _Until
 
 __all__ = ["Loop", "Policy", "install", "new_event_loop", "run"]
 
@@ -62,6 +66,7 @@ class Loop(
     PipeMethods,
     ProcessMethods,
     ResolveMethods,
+    NestedRuns,
     StdlibLoop,
 ):
     """An asyncio event loop on libuv.
@@ -69,23 +74,36 @@ class Loop(
     It is an `asyncio.SelectorEventLoop` of the running interpreter whose hot half (callbacks,
     timers, descriptors, stream and datagram transports) is native; everything else, and so every
     method and keyword that this Python version knows, is the interpreter's own.
+
+    Arguments: nested, whether run_until_complete() and run_forever() may be called while the loop
+    runs, by a callback or a coroutine of it (docs/loop.md, "Runs inside runs").
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, nested: bool = False) -> None:
         selector = _Selector()
         selector._loop = self
         super().__init__(cast("BaseSelector", selector))
+        self.nested = nested
 
     def run_forever(self) -> None:
         """Runs until stop() is called."""
+        self._run(None)
+
+    def _run(self, until: _Until | None) -> None:
         self._check_closed()
+        if self.nested and self._runs_here():
+            self._run_inside(until)
+            return
         self._check_running()
         outer = self._enter_run()
         old_fd = self._claim_wakeup_fd()
         try:
             self._run_forever_setup()
             try:
-                self._run_turns()
+                if until is None:
+                    self._run_turns()
+                else:
+                    self._turn_until(self, until)
             finally:
                 self._run_forever_cleanup()
         finally:
@@ -169,9 +187,9 @@ class Loop(
         return removed
 
 
-def new_event_loop() -> Loop:
+def new_event_loop(*, nested: bool = False) -> Loop:
     """A new loop, for `asyncio.Runner(loop_factory=puff.new_event_loop)` and `uvicorn --loop`."""
-    return Loop()
+    return Loop(nested=nested)
 
 
 def run(
@@ -183,13 +201,17 @@ def run(
     """Runs a coroutine on a fresh Puff loop and returns its result, as asyncio.run() does.
 
     Arguments: debug, asyncio's debug mode; loop_factory, another maker of loops.
-    Raises: what the coroutine raises; RuntimeError when a loop runs in this thread already.
+    Inside a loop made with nested=True the coroutine runs on that one.
+    Raises: what the coroutine raises; RuntimeError when another loop runs in this thread already.
 
         async def main() -> str:
             return "hello"
         assert puff.run(main()) == "hello"
     """
-    if events._get_running_loop() is not None:
+    outer = events._get_running_loop()
+    if isinstance(outer, Loop) and outer.nested:
+        return outer.run_until_complete(main)
+    if outer is not None:
         raise RuntimeError("puff.run() cannot be called from a running event loop")
     factory = loop_factory or new_event_loop
     if sys.version_info < (3, 11):
@@ -224,9 +246,16 @@ def _run_without_runner(
             loop.close()
 
 
-def install() -> None:
-    """Makes Puff's loop the one that asyncio.run() and asyncio.new_event_loop() make."""
-    asyncio.set_event_loop_policy(_policy_class()())
+def install(*, nested: bool = False) -> None:
+    """Makes Puff's loop the one that asyncio.run() and asyncio.new_event_loop() make.
+
+    Arguments: nested, as for Loop.
+    Raises: AttributeError from CPython 3.16 on, which has no policies.
+    """
+    policy = _policy_class()(nested=nested)
+    # 3.14's public function says that policies are deprecated: to whoever calls it, which is us.
+    set_policy = getattr(events, "_set_event_loop_policy", asyncio.set_event_loop_policy)
+    set_policy(policy)
 
 
 if TYPE_CHECKING:
@@ -234,8 +263,10 @@ if TYPE_CHECKING:
     class Policy(asyncio.DefaultEventLoopPolicy):
         """asyncio's policy with Puff's loop."""
 
+        def __init__(self, *, nested: bool = False) -> None: ...
 
-def _policy_class() -> type:
+
+def _policy_class() -> type[Any]:
     """The class Policy, made when first asked for: 3.14 deprecates policies, 3.16 has none."""
     if "Policy" not in globals():
         base = getattr(unix_events, "_UnixDefaultEventLoopPolicy", None)
@@ -244,14 +275,23 @@ def _policy_class() -> type:
                 "this Python has no event loop policies: use puff.run() or "
                 "asyncio.Runner(loop_factory=puff.new_event_loop)"
             )
-        members = {
-            "__doc__": "asyncio's policy with Puff's loop.",
-            "__module__": "puff",
-            "_loop_factory": Loop,
-        }
-        globals()["Policy"] = type("Policy", (base,), members)
-    policy: type = globals()["Policy"]
+        globals()["Policy"] = _make_policy_class(base)
+    policy: type[Any] = globals()["Policy"]
     return policy
+
+
+def _make_policy_class(base: Any) -> type[Any]:
+    def __init__(self: Any, *, nested: bool = False) -> None:
+        base.__init__(self)
+        self._loop_factory = partial(Loop, nested=nested)
+
+    members = {
+        "__doc__": "asyncio's policy with Puff's loop; nested=True as for Loop.",
+        "__module__": "puff",
+        "__init__": __init__,
+        "_loop_factory": Loop,
+    }
+    return type("Policy", (base,), members)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import sys
 
+import _puff_hook
 import puff
 
 
@@ -19,4 +21,7 @@ if __name__ == "__main__":
     package = os.path.dirname(puff.__file__)
     for path in ("_lib/libpuff.so", "include/puff.h", "py.typed"):
         assert os.path.exists(os.path.join(package, path)), path
+    for path in ("puff.pth", "puff.start"):
+        assert os.path.exists(os.path.join(os.path.dirname(package), path)), path
+    assert _puff_hook.Finder in sys.meta_path, "the start-up hook has not run"
     print(package)

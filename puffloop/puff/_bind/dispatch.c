@@ -136,9 +136,19 @@ static int raise_fatal(puff_loop_object *loop) {
     return -1;
 }
 
+static int refuse_to_look(void) {
+    PyErr_SetString(PyExc_RuntimeError,
+                    "the loop cannot run inside a protocol's method, where it is polling: do it in "
+                    "a task, or through call_soon()");
+    return -1;
+}
+
 static int look(puff_loop_object *loop) {
+    if (loop->d.looking) return refuse_to_look(); /* libuv cannot either */
     puff_loop_flush(loop->core); /* first: it may answer somebody who is on the ring then */
+    loop->d.looking = true;
     puff_loop_turn(loop->core, puff_ring_len(&loop->d.ring) == 0 && !loop->d.stopping);
+    loop->d.looking = false;
     loop->d.ticks = puff_ticks();
     return loop->fatal == Py_None ? 0 : raise_fatal(loop);
 }

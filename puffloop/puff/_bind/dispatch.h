@@ -19,6 +19,7 @@ typedef struct puff_dispatch {
     bool stopping;
     bool closed;
     bool running;   /* turns follow */
+    bool looking;   /* the core's turn is on the stack: no other may begin */
     uint64_t ticks; /* when the last turn ended */
 } puff_dispatch;
 
