@@ -101,11 +101,15 @@ cdef class Child:
         self.unwatch()
 
     def reap(self):
-        """Its exit status goes to the transport, in the next turn as with asyncio's watchers."""
+        """It is waited for in the next turn, as by asyncio's watchers, and in the same step as the
+        transport is told: in between, a signal would go to whoever has its pid by then."""
         self.unwatch()
         self.loop.clients.pop(("child", self.pid), None)
-        self.loop.call_soon(self.transport._process_exited, _status(self.pid, self.transport))
-        self.transport = None
+        self.loop.call_soon(self.publish)
+
+    def publish(self):
+        transport, self.transport = self.transport, None
+        transport._process_exited(_status(self.pid, transport))
 
 
 cdef void _on_end(puff_poll *p, int status, int ready) noexcept:
@@ -138,7 +142,10 @@ cdef object _status(int pid, transport):
     return 255
 
 
-cdef bint _other_watcher():
+cdef bint _other_watcher(loop):
+    watcher = getattr(loop, "_watcher", None)  # from 3.14 on, and not for programs to set
+    if watcher is not None and "Pidfd" not in type(watcher).__name__:
+        return True
     policy = getattr(events, "_event_loop_policy", None)
     watcher = getattr(policy, "_watcher", None)
     return watcher is not None and type(watcher) not in _usual_watchers
@@ -164,7 +171,7 @@ class ProcessMethods:
         self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=None, **kwargs
     ):
         cdef Child child
-        if not _pidfds or _other_watcher():
+        if not _pidfds or _other_watcher(self):
             return await super()._make_subprocess_transport(
                 protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs
             )
