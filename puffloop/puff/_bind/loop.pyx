@@ -264,7 +264,7 @@ cdef class LoopBase:
     def _leave_run(self, outer):
         global puff_running_loop
         puff_running_loop = NULL if outer is None else <PyObject *>outer
-        if not self.private:
+        if not self.private and self in _running_loops:  # a fork's child has forgotten them
             _running_loops.remove(self)
         if self.core is not NULL:
             puff_loop_flush(self.core)  # asyncio has sent by now what was written
