@@ -298,8 +298,10 @@ PUFF_API void puff_tls_drop_output(puff_tls *t);
 PUFF_API int puff_tls_feed(puff_tls *t, const void *data, size_t len);
 /* Copies what has not been read yet; the fed range is free after. PUFF_ENOMEM or PUFF_ELIMIT. */
 PUFF_API int puff_tls_keep(puff_tls *t);
-PUFF_API size_t puff_tls_unread(const puff_tls *t);  /* bytes of ciphertext */
-PUFF_API size_t puff_tls_pending(const puff_tls *t); /* bytes of plaintext that are decrypted */
+PUFF_API size_t puff_tls_unread(const puff_tls *t); /* bytes of ciphertext */
+/* At most so many bytes of plaintext are there to read; 0: none, and reading would not even show a
+ * close_notify. */
+PUFF_API size_t puff_tls_readable(const puff_tls *t);
 
 /* Each returns PUFF_TLS_*, PUFF_ENOMEM, or PUFF_EPROTO with *err (NULL is allowed) filled.
  *

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import threading
-from asyncio import events, sslproto, unix_events
+from asyncio import events, unix_events
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -27,9 +27,9 @@ from puff._bind.sock import SockMethods
 from puff._bind.transport import Transport
 from puff._nested import NestedRuns
 from puff._stdlib_loop import StdlibLoop
+from puff._tls_loop import TlsMethods
 
 if TYPE_CHECKING:
-    import ssl
     from selectors import BaseSelector, SelectorKey
 
     from puff._nested import _Until
@@ -61,6 +61,7 @@ class _Selector:
 
 class Loop(
     LoopBase,
+    TlsMethods,
     DatagramMethods,
     SockMethods,
     PipeMethods,
@@ -139,32 +140,6 @@ class Loop(
                 sock, protocol, waiter, extra=extra, server=server
             )
         return Transport(self, sock, protocol, waiter, extra, server)
-
-    def _make_ssl_transport(
-        self,
-        rawsock: socket.socket,
-        protocol: asyncio.BaseProtocol,
-        sslcontext: ssl.SSLContext,
-        waiter: asyncio.Future[None] | None = None,
-        *,
-        server_side: bool = False,
-        server_hostname: str | None = None,
-        extra: dict[str, Any] | None = None,
-        server: asyncio.AbstractServer | None = None,
-        **timeouts: float | None,
-    ) -> asyncio.Transport:
-        self._ensure_fd_no_transport(rawsock)
-        if not issubclass(type(rawsock), socket.socket):
-            return super()._make_ssl_transport(
-                rawsock, protocol, sslcontext, waiter, server_side=server_side,
-                server_hostname=server_hostname, extra=extra, server=server, **timeouts
-            )  # fmt: skip
-        tls = cast(Any, sslproto.SSLProtocol)(
-            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
-        )
-        Transport(self, rawsock, tls, extra=extra, server=server)
-        app_transport: asyncio.Transport = tls._app_transport
-        return app_transport
 
     # The poll is native and is not interrupted by a signal: CPython's handler writes to the loop's
     # self-pipe instead, which ends the poll, and Python's handlers run at once.

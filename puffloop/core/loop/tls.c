@@ -29,8 +29,9 @@ struct puff_tls {
     const puff_alloc *alloc;
     const char *in; /* ciphertext not yet read: borrowed, or in rest */
     size_t in_len;
-    puff_buf rest; /* what was kept */
-    puff_buf out;  /* without a sink */
+    size_t n_partial; /* bytes that OpenSSL holds of a record that is not whole */
+    puff_buf rest;    /* what was kept */
+    puff_buf out;     /* without a sink */
     puff_tls_sink sink;
     void *sink_arg; /* borrowed */
     bool no_memory; /* why the BIO has failed */
@@ -49,6 +50,7 @@ static int bio_read(BIO *bio, char *buf, int cap) {
     memcpy(buf, t->in, n);
     t->in += n;
     t->in_len -= n;
+    t->n_partial += n;
     return (int)n;
 }
 
@@ -233,6 +235,7 @@ int puff_tls_read(puff_tls *t, void *buf, size_t cap, size_t *n, puff_tls_error 
         size_t got;
         if (!SSL_read_ex(t->ssl, to + *n, cap - *n, &got)) return outcome(t, 0, err);
         *n += got;
+        t->n_partial = 0;
         /* Asking again only to hear "nothing" costs as much as a small record. */
         if (t->in_len == 0 && !SSL_has_pending(t->ssl)) return PUFF_TLS_WANT_READ;
     }
@@ -246,7 +249,11 @@ int puff_tls_write(puff_tls *t, const void *data, size_t len, size_t *n, puff_tl
     return outcome(t, 0, err);
 }
 
-size_t puff_tls_pending(const puff_tls *t) { return (size_t)SSL_pending(t->ssl); }
+/* A record's plaintext is shorter than the record. */
+size_t puff_tls_readable(const puff_tls *t) {
+    size_t n = t->in_len + (size_t)SSL_pending(t->ssl);
+    return n == 0 ? 0 : n + t->n_partial;
+}
 
 /* ---- handshake and end, for those who do not leave them to a host ---- */
 

@@ -100,4 +100,28 @@ static inline PyObject *puff_weakref_get(PyObject *ref) {
     PyObject *scheduled;        \
     PyObject *when;
 
+/* How an _ssl._SSLSocket and an _ssl._SSLContext begin, 3.10 to 3.14. Nothing says so but the source
+ * (bpo-43902 asks for a way): tls.pyx tries it before it trusts it. */
+struct ssl_st;
+struct ssl_ctx_st;
+
+static inline struct ssl_st *puff_ssl_of(PyObject *sslsocket) {
+    struct layout {
+        PyObject_HEAD
+        PyObject *socket; /* a weak reference; NULL above a MemoryBIO */
+        struct ssl_st *ssl;
+    };
+    if (Py_TYPE(sslsocket)->tp_basicsize < (Py_ssize_t)sizeof(struct layout)) return NULL;
+    return ((struct layout *)sslsocket)->ssl;
+}
+
+static inline struct ssl_ctx_st *puff_ssl_ctx_of(PyObject *sslcontext) {
+    struct layout {
+        PyObject_HEAD
+        struct ssl_ctx_st *ctx;
+    };
+    if (Py_TYPE(sslcontext)->tp_basicsize < (Py_ssize_t)sizeof(struct layout)) return NULL;
+    return ((struct layout *)sslcontext)->ctx;
+}
+
 #endif

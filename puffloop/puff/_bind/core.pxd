@@ -154,7 +154,7 @@ cdef extern from "puff/loop.h":
     int puff_stream_fd(puff_stream *s)
     int puff_stream_read_start(puff_stream *s)
     void puff_stream_read_stop(puff_stream *s)
-    int puff_stream_write(puff_stream *s, const void *data, size_t len)
+    int puff_stream_write(puff_stream *s, const void *data, size_t len) nogil
     int puff_stream_write_ref(puff_stream *s, const void *data, size_t len,
                               void (*release)(void *arg) noexcept, void *arg)
     void puff_stream_flush(puff_stream *s)
@@ -198,6 +198,37 @@ cdef extern from "puff/loop.h":
     size_t puff_udp_n_queued(puff_udp *u)
     void puff_udp_drop(puff_udp *u)
     void puff_udp_close(puff_udp *u)
+
+    struct ssl_st:
+        pass
+    struct ssl_ctx_st:
+        pass
+    ctypedef struct puff_tls:
+        pass
+    enum:
+        PUFF_TLS_OK
+        PUFF_TLS_WANT_READ
+        PUFF_TLS_CLOSED
+    ctypedef struct puff_tls_error:
+        int kind
+        bint eof
+        char library[24]
+        char reason[72]
+        char text[96]
+    ctypedef int (*puff_tls_sink)(void *arg, const void *data, size_t len) noexcept nogil
+    int puff_tls_new(puff_tls **out, const puff_alloc *alloc, size_t max_kept, ssl_st *ssl)
+    void puff_tls_free(puff_tls *t)
+    void puff_tls_set_sink(puff_tls *t, puff_tls_sink sink, void *arg)
+    puff_str puff_tls_peek_output(const puff_tls *t)
+    void puff_tls_drop_output(puff_tls *t)
+    int puff_tls_feed(puff_tls *t, const void *data, size_t len)
+    int puff_tls_keep(puff_tls *t)
+    size_t puff_tls_unread(const puff_tls *t)
+    size_t puff_tls_readable(const puff_tls *t)
+    int puff_tls_read(puff_tls *t, void *buf, size_t cap, size_t *n, puff_tls_error *err)
+    int puff_tls_write(puff_tls *t, const void *data, size_t len, size_t *n, puff_tls_error *err)
+    bint puff_tls_is_of(const ssl_st *ssl, const ssl_ctx_st *ctx)
+    bint puff_tls_is_ours(const ssl_st *ssl)
 
 
 # ---- puff/postgres.h -----------------------------------------------------------------------------

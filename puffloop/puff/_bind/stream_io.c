@@ -1,7 +1,7 @@
 /* stream_io.c - see stream_io.h.
  *
  *   core on_alloc --> the loop's buffer | a chunk of bytes | what get_buffer() gave
- *   core on_read  --> data_received() | buffer_updated()   in the transport's own context
+ *   core on_read  --> data_received() | buffer_updated() | a filter   in the transport's own context
  *                 --> flush: what the callback wrote leaves in one system call
  *
  * Nothing in here is cached about a protocol: its methods may be replaced at any time and are
@@ -71,7 +71,7 @@ void puff_stream_on_alloc(puff_stream *st, char **buf, size_t *cap) {
         alloc_target(s, buf, cap);
         return;
     }
-    if (!s->long_reads) return; /* the loop's buffer */
+    if (s->sink == PUFF_SINK_FILTER || !s->long_reads) return; /* the loop's buffer */
     if (!s->chunk && !(s->chunk = PyBytes_FromStringAndSize(NULL, CHUNK))) {
         PyErr_Clear(); /* the loop's buffer will do */
         return;
@@ -108,6 +108,17 @@ static void feed_buffered(puff_stream_object *s, ssize_t n) {
     if (!res) rare->failed((PyObject *)s, "Fatal error: protocol.buffer_updated() call failed.");
 }
 
+static void feed_filter(puff_stream_object *s, const char *buf, ssize_t n) {
+    PyObject *context = Py_NewRef(s->context);
+    int rc = PyContext_Enter(context);
+    if (rc == 0) {
+        rc = rare->filter((PyObject *)s, buf, n);
+        if (PyContext_Exit(context) < 0) rc = -1;
+    }
+    Py_DECREF(context);
+    if (rc < 0) rare->failed((PyObject *)s, "Fatal error: protocol.buffer_updated() call failed.");
+}
+
 void puff_stream_on_read(puff_stream *st, char *buf, ssize_t n) {
     puff_stream_object *s = stream_of(st);
     bool in_target = s->target.obj != NULL;
@@ -117,6 +128,8 @@ void puff_stream_on_read(puff_stream *st, char *buf, ssize_t n) {
         rare->ended((PyObject *)s, n);
     else if (in_target)
         feed_buffered(s, n);
+    else if (s->sink == PUFF_SINK_FILTER)
+        feed_filter(s, buf, n);
     else
         feed_protocol(s, buf, n);
     if (s->core && puff_stream_queued(s->core) > 0) puff_stream_flush(s->core);

@@ -13,6 +13,7 @@
 enum puff_stream_sink {
     PUFF_SINK_PROTOCOL, /* protocol.data_received(bytes) */
     PUFF_SINK_BUFFERED, /* protocol.get_buffer(), buffer_updated() */
+    PUFF_SINK_FILTER, /* native code, before a protocol of its own: it borrows the loop's buffer */
 };
 
 /* How Stream begins (transport.pxd declares the same fields in this order; checked at import). */
@@ -36,6 +37,7 @@ typedef struct puff_stream_rare {
     void (*ended)(PyObject *stream, ssize_t status); /* UV_EOF or an error */
     int (*write)(PyObject *stream, PyObject *data);  /* any write; -1: an exception is set */
     int (*over_high)(PyObject *stream);              /* more is queued than the limit */
+    int (*filter)(PyObject *stream, const char *data, ssize_t n); /* in the stream's context */
 } puff_stream_rare;
 
 void puff_stream_on_alloc(puff_stream *st, char **buf, size_t *cap);

@@ -6,6 +6,12 @@ from puff._bind.core cimport puff_stream
 from puff._bind.loop cimport LoopBase
 
 
+cdef class Filter:
+    """A native protocol between a Stream and the user's: it is given reads without a copy."""
+    # data is borrowed until it returns.
+    cdef int received(self, const char *data, Py_ssize_t n) except -1
+
+
 cdef class Stream:
     # stream_io.h has these fields in this order.
     cdef puff_stream *core      # owned; NULL once its close has begun
@@ -21,6 +27,7 @@ cdef class Stream:
     cdef object empty_waiter    # sendfile's
     # The rest is ours alone.
     cdef LoopBase loop
+    cdef Filter filter          # the native half of the protocol, if it has one
     cdef object transport       # the asyncio.Transport that users see; None once closed
     cdef object sock            # shares the descriptor with core, which closes it
     cdef int fd

@@ -60,9 +60,11 @@ cdef extern from "stream_io.h":
         void (*ended)(PyObject *stream, ssize_t status) noexcept
         int (*write)(PyObject *stream, PyObject *data) except -1
         int (*over_high)(PyObject *stream) except -1
+        int (*filter)(PyObject *stream, const char *data, ssize_t n) except -1
     enum:
         PUFF_SINK_PROTOCOL
         PUFF_SINK_BUFFERED
+        PUFF_SINK_FILTER
     void puff_stream_on_alloc(puff_stream *st, char **buf, size_t *cap) noexcept
     void puff_stream_on_read(puff_stream *st, char *buf, ssize_t n) noexcept
     int puff_stream_queue(puff_stream_object *s, object bytes) except -1
@@ -114,6 +116,11 @@ cdef int _on_write(PyObject *stream, PyObject *data) except -1:
 
 cdef int _on_over_high(PyObject *stream) except -1:
     return (<Stream>stream).after_write()
+
+
+cdef int _on_filter(PyObject *stream, const char *data, ssize_t n) except -1:
+    cdef Filter f = (<Stream>stream).filter  # held: the protocol may be replaced meanwhile
+    return f.received(data, n)
 
 
 cdef void _on_drain(puff_stream *st) noexcept:
@@ -168,6 +175,12 @@ _rare.failed = _on_failed
 _rare.ended = _on_ended
 _rare.write = _on_write
 _rare.over_high = _on_over_high
+_rare.filter = _on_filter
+
+
+cdef class Filter:
+    cdef int received(self, const char *data, Py_ssize_t n) except -1:
+        raise NotImplementedError
 
 
 # ---- the stream ----------------------------------------------------------------------------------
@@ -338,6 +351,7 @@ cdef class Stream:
             if self.empty_waiter is not None and not self.empty_waiter.done():
                 self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
             self.close_core()
+            self.filter = None
             self.protocol = None
             server, self.server = self.server, None
             if server is not None:
@@ -474,7 +488,11 @@ class Transport(transports._FlowControlMixin, transports.Transport):
         adopt(protocol)
         s.protocol = protocol
         buffered = isinstance(protocol, _BufferedProtocol)
-        s.sink = PUFF_SINK_BUFFERED if buffered else PUFF_SINK_PROTOCOL
+        s.filter = getattr(protocol, "_puff_filter", None) if buffered else None
+        if s.filter is not None:
+            s.sink = PUFF_SINK_FILTER
+        else:
+            s.sink = PUFF_SINK_BUFFERED if buffered else PUFF_SINK_PROTOCOL
 
     def get_protocol(self):
         """The protocol; None once the connection is lost."""
