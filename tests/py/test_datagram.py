@@ -839,6 +839,28 @@ def test_families_that_puff_does_not_know_get_asyncios_transport(puff_loop) -> N
     run(puff_loop, main)
 
 
+def test_what_only_behaves_like_a_socket_keeps_its_methods(puff_loop) -> None:
+    class Like:
+        def __init__(self, sock: socket.socket) -> None:
+            self.sock = sock
+            self.sent: list[bytes] = []
+
+        def sendto(self, data: bytes, addr: Any) -> None:
+            self.sent.append(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.sock, name)
+
+    async def main(loop) -> None:
+        like = Like(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        transport, _ = await endpoint(loop, sock=like)
+        transport.sendto(b"x", ("127.0.0.1", 9))
+        assert like.sent == [b"x"]
+        await end(transport)
+
+    run(puff_loop, main)
+
+
 def test_a_transport_cannot_be_misused(puff_loop) -> None:
     async def main(loop) -> None:
         transport, _, _ = await bound(loop)

@@ -231,6 +231,19 @@ def test_a_patched_core_module_is_honoured(loop, monkeypatch) -> None:
     assert run(loop, loop.getaddrinfo("127.0.0.1", 80, type=STREAM))[0][4] == "fake"
 
 
+def test_a_socket_module_that_only_asyncio_sees_is_honoured(loop, monkeypatch) -> None:
+    class Fake:
+        def getaddrinfo(self, *args: Any) -> list[str]:
+            return ["fake"]
+
+        getnameinfo = getaddrinfo
+
+    numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+    monkeypatch.setattr(asyncio.base_events, "socket", Fake())
+    assert run(loop, loop.getaddrinfo("127.0.0.1", 80, type=STREAM)) == ["fake"]
+    assert run(loop, loop.getnameinfo(("127.0.0.1", 80), numeric)) == ["fake"]
+
+
 def test_debug_mode_logs(loop, caplog) -> None:
     loop.set_debug(True)
     loop.slow_callback_duration = 10

@@ -20,7 +20,7 @@
 #include <string.h>
 #include <sys/un.h>
 
-enum { PLACES = 256 }; /* twice 40 KiB once all are used; a power of two */
+enum { PLACES = 256 }; /* twice 40 KiB once all are used; see the hashes before changing it */
 
 typedef struct entry {
     PyObject *tuple; /* owned; NULL: empty */
@@ -50,12 +50,13 @@ static void put(entry **place, PyObject *tuple, const struct sockaddr *sa, sockl
 /* ---- address -> object ----------------------------------------------------------------------- */
 
 static entry **place_of_peer(const struct sockaddr *sa, socklen_t len) {
-    uint32_t h = 2166136261u, word;
+    uint64_t h = 0;
+    uint32_t word;
     for (socklen_t i = 0; i + sizeof word <= len; i += sizeof word) {
         memcpy(&word, (const char *)sa + i, sizeof word);
-        h = (h ^ word) * 16777619u;
+        h = (h ^ word) * 0x9e3779b97f4a7c15u; /* every bit reaches the uppermost, which count */
     }
-    return &by_peer[(h ^ h >> 16) & (PLACES - 1)];
+    return &by_peer[h >> 56];
 }
 
 static PyObject *inet4(const struct sockaddr_in *sa) {

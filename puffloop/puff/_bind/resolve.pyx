@@ -210,7 +210,8 @@ class ResolveMethods:
         """What socket.getnameinfo() returns, without blocking the loop."""
         if (
             isinstance(flags, int) and flags & _NUMERIC_NAME == _NUMERIC_NAME
-            and socket.getnameinfo is _getnameinfo and not self.is_closed()
+            and socket.getnameinfo is _getnameinfo and _in_asyncio["socket"] is socket
+            and not self.is_closed()
         ):
             return _getnameinfo(sockaddr, flags)  # asks nobody
         return await _own_getnameinfo(self, sockaddr, flags)
