@@ -249,6 +249,48 @@ def test_a_given_context_is_used_itself(loop) -> None:
     assert context[var] == "given" and var.get() is None
 
 
+# ---- tasks and futures ---------------------------------------------------------------------------
+
+
+def test_create_task_takes_what_asyncios_task_takes(loop) -> None:
+    async def noop() -> None:
+        pass
+
+    async def main() -> None:
+        assert loop.create_task(noop(), name="one").get_name() == "one"
+        named = loop.create_task(coro=noop())
+        assert isinstance(named, asyncio.Task) and named.get_loop() is loop
+        coro = noop()
+        for wrong in ((), (coro, 1)):
+            with pytest.raises(TypeError):
+                loop.create_task(*wrong)
+        with pytest.raises(TypeError):
+            loop.create_task(coro, nonsense=1)
+        coro.close()
+        with pytest.raises(TypeError):
+            loop.create_task(5)
+        assert loop.create_task(noop()).get_name().startswith("Task-")
+        future = loop.create_future()
+        assert isinstance(future, asyncio.Future) and future.get_loop() is loop
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(main())
+
+
+def test_a_closed_loop_is_freed_without_the_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        loop = puff.new_event_loop()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        alive = weakref.ref(loop)
+        del loop
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
 # ---- the garbage collector -----------------------------------------------------------------------
 
 

@@ -7,7 +7,6 @@
  */
 #include "dispatch.h"
 
-#include "future.h"
 
 #include <math.h>
 
@@ -241,7 +240,6 @@ PyObject *puff_dispatch_scheduled(PyObject *self) {
 void puff_dispatch_clear(PyObject *self) {
     puff_loop_object *loop = loop_of(self);
     settle(loop);
-    puff_future_forget(self);
     puff_ring_clear(&loop->d.ring);
     puff_queue *q;
     while (loop->core && (q = puff_queue_pop(&loop->d.timers))) {
@@ -264,7 +262,8 @@ typedef struct call {
     PyObject *named[MAX_NAMED]; /* args points here when names were used */
 } call;
 
-static PyObject *context_name; /* "context", interned */
+static PyObject *context_name;  /* "context", interned */
+static PyObject *context_names; /* owned; the tuple ("context",) of the last caller that had one */
 
 static bool is_name(PyObject *key, const char *name) {
     return PyUnicode_CompareWithASCIIString(key, name) == 0;
@@ -290,11 +289,20 @@ static int take_keyword(call *c, const char *method, const char *const *names, i
     return -1;
 }
 
+/* asyncio's Task uses one tuple for all its calls, and its word is not always the interned one. */
+static bool is_context_alone(PyObject *kwnames) {
+    if (PyTuple_GET_SIZE(kwnames) != 1) return false;
+    PyObject *key = PyTuple_GET_ITEM(kwnames, 0);
+    if (key != context_name && !is_name(key, "context")) return false;
+    Py_XSETREF(context_names, Py_NewRef(kwnames));
+    return true;
+}
+
 static int take_keywords(call *c, const char *method, const char *const *names, int n_names,
                          PyObject *kwnames) {
     PyObject *const *values = c->args + c->n;
     Py_ssize_t n_keys = PyTuple_GET_SIZE(kwnames);
-    if (n_keys == 1 && PyTuple_GET_ITEM(kwnames, 0) == context_name) {
+    if (kwnames == context_names || is_context_alone(kwnames)) {
         c->context = values[0];
         return 0;
     }
@@ -428,7 +436,6 @@ static PyObject *get_debug(PyObject *self, PyObject *unused) {
     return PyBool_FromLong(loop_of(self)->d.debug);
 }
 
-static PyObject *create_future(PyObject *self, PyObject *unused) { return puff_future_new(self); }
 
 #define FAST(f) ((PyCFunction)(void (*)(void))(f))
 static PyMethodDef methods[] = {
@@ -442,8 +449,6 @@ static PyMethodDef methods[] = {
     {"call_at", FAST(call_at), METH_FASTCALL | METH_KEYWORDS,
      "call_at(when, callback, *args, context=None)\n--\n\nRuns callback(*args) when time() is "
      "when."},
-    {"create_future", create_future, METH_NOARGS,
-     "create_future()\n--\n\nA new asyncio.Future of this loop."},
     {"get_debug", get_debug, METH_NOARGS, "get_debug()\n--\n\nTrue in asyncio's debug mode."},
     {"time", loop_time, METH_NOARGS, "time()\n--\n\nSeconds of the monotonic clock, as a float."},
     {0}};
@@ -471,20 +476,24 @@ static int loop_clear(PyObject *self) {
     return cython_clear(self);
 }
 
-int puff_dispatch_install(PyObject *type) {
-    PyTypeObject *loop_base = (PyTypeObject *)type;
-    context_name = PyUnicode_InternFromString("context");
-    if (!context_name) return -1;
-    for (PyMethodDef *def = methods; def->ml_name; def++) {
-        PyObject *descr = PyDescr_NewMethod(loop_base, def);
-        int rc = descr ? PyDict_SetItemString(loop_base->tp_dict, def->ml_name, descr) : -1;
+int puff_add_methods(PyTypeObject *type, PyMethodDef *defs) {
+    for (PyMethodDef *def = defs; def->ml_name; def++) {
+        PyObject *descr = PyDescr_NewMethod(type, def);
+        int rc = descr ? PyDict_SetItemString(type->tp_dict, def->ml_name, descr) : -1;
         Py_XDECREF(descr);
         if (rc < 0) return -1;
     }
+    PyType_Modified(type);
+    return 0;
+}
+
+int puff_dispatch_install(PyObject *type) {
+    PyTypeObject *loop_base = (PyTypeObject *)type;
+    context_name = PyUnicode_InternFromString("context");
+    if (!context_name || puff_add_methods(loop_base, methods) < 0) return -1;
     cython_traverse = loop_base->tp_traverse;
     cython_clear = loop_base->tp_clear;
     loop_base->tp_traverse = loop_traverse;
     loop_base->tp_clear = loop_clear;
-    PyType_Modified(loop_base);
     return 0;
 }

@@ -31,12 +31,15 @@ typedef struct puff_loop_object {
     puff_loop *core; /* NULL once closed */
     int capturing;
     PyObject *captured;
-    PyObject *fatal; /* owned; what a trampoline wants to end the run with */
-    PyObject *socks; /* see sock.c */
+    PyObject *fatal;        /* owned; what a trampoline wants to end the run with */
+    PyObject *socks;        /* see sock.c */
+    PyObject *task_factory; /* owned; asyncio's */
+    PyObject *loop_keyword; /* owned; see tasks.c */
 } puff_loop_object;
 
-/* Puts call_soon, call_later, call_at, call_soon_threadsafe and time into LoopBase: Cython would
- * make a tuple of their arguments. Also lets the garbage collector see the ring and the timers. */
+/* Puts C functions into a class that Cython has made: Cython's own would make a tuple of arguments. */
+int puff_add_methods(PyTypeObject *type, PyMethodDef *methods);
+/* Puts call_soon, call_later, call_at, call_soon_threadsafe and time into LoopBase. Also lets the garbage collector see the ring and the timers. */
 int puff_dispatch_install(PyObject *loop_base);
 
 /* In all that follows loop is a LoopBase. This also makes the loop's hooks ours: the GIL is given

@@ -18,7 +18,7 @@ cdef extern from "dispatch.h":
 
 
 cdef class LoopBase:
-    # dispatch.h knows these six by their place.
+    # dispatch.h knows these by their place.
     cdef puff_dispatch d
     cdef puff_loop *core            # owned; NULL once closed
     # While set, call_soon() stores the callable in `captured` instead of scheduling it (see
@@ -27,13 +27,14 @@ cdef class LoopBase:
     cdef object captured
     cdef object fatal               # a protocol's SystemExit or KeyboardInterrupt: ends the run
     cdef object socks               # None, or what sock.c knows of descriptors
+    cdef object task_factory        # asyncio's _task_factory
+    cdef object loop_keyword        # {"loop": self}
 
     # Per-loop objects by key: ("postgres", name) -> pool. loop.close() closes them.
     cdef dict clients
     cdef object __weakref__
 
     cdef dict watchers              # fd -> Watcher
-    cdef object task_factory        # asyncio's _task_factory
     # A script's own loop: it runs only while its thread waits, so it serves no other.
     cdef bint private
     cdef int pid                    # the process whose kernel objects these are

@@ -40,9 +40,6 @@ cdef extern from *:
     PyObject **PySequence_Fast_ITEMS(object o)
 
 
-cdef extern from "future.h":
-    int puff_future_init(object future_class) except -1
-
 cdef extern from "dispatch.h":
     ctypedef struct puff_loop_object:
         puff_dispatch d
@@ -51,6 +48,8 @@ cdef extern from "dispatch.h":
         PyObject *captured
         PyObject *fatal
         PyObject *socks
+        PyObject *task_factory
+        PyObject *loop_keyword
     PyObject *puff_running_loop
     object puff_ring_handles(const puff_ring *r)
     int puff_dispatch_install(object loop_base) except -1
@@ -66,9 +65,12 @@ cdef extern from "dispatch.h":
     void puff_handle_track(object handle)
 
 
+cdef extern from "tasks.h":
+    int puff_tasks_install(object loop_base, object task_type, object future_type,
+                           object base_create_task) except -1
+
+
 cdef object _logger = logging.getLogger("asyncio")
-cdef object _Task = asyncio.Task
-cdef object _base_create_task = base_events.BaseEventLoop.create_task
 cdef object _format_source = format_helpers._format_callback_source
 cdef bint _source_takes_debug = "debug" in _format_source.__code__.co_varnames
 
@@ -302,6 +304,7 @@ cdef class LoopBase:
             client._loop_closing(self)
 
     def _close_core(self):
+        self.loop_keyword = None  # a cycle
         _free_core(self)
 
     def _statistics(self):
@@ -360,14 +363,6 @@ cdef class LoopBase:
     @_task_factory.setter
     def _task_factory(self, value):
         self.task_factory = value
-
-    # ---- futures and tasks -----------------------------------------------------------------------
-
-    def create_task(self, coro, **kwargs):
-        """Schedules a coroutine; keywords as asyncio.Task takes them."""
-        if self.task_factory is not None or self.d.debug or self.d.closed:
-            return _base_create_task(self, coro, **kwargs)
-        return _Task(coro, loop=self, **kwargs)
 
     # ---- descriptors -----------------------------------------------------------------------------
 
@@ -493,13 +488,19 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 cdef _check_layout():
     cdef LoopBase loop = LoopBase.__new__(LoopBase)
     cdef puff_loop_object *seen = <puff_loop_object *><void *>loop
+    loop.captured, loop.fatal, loop.socks = range(3)
+    loop.task_factory, loop.loop_keyword = range(3, 5)
     if &seen.d != &loop.d or &seen.core != &loop.core or &seen.capturing != <int *>&loop.capturing \
             or seen.captured != <PyObject *>loop.captured or seen.fatal != <PyObject *>loop.fatal \
-            or seen.socks != <PyObject *>loop.socks:
+            or seen.socks != <PyObject *>loop.socks \
+            or seen.task_factory != <PyObject *>loop.task_factory \
+            or seen.loop_keyword != <PyObject *>loop.loop_keyword:
         raise SystemError("dispatch.h and loop.pxd disagree about LoopBase")
 
 
 _check_layout()
 puff_handle_types_init(events, format_helpers.extract_stack, _report)
-puff_future_init(asyncio.Future)
 puff_dispatch_install(LoopBase)
+puff_tasks_install(
+    LoopBase, asyncio.Task, asyncio.Future, base_events.BaseEventLoop.create_task
+)
