@@ -168,6 +168,37 @@ def test_a_run_looks_for_io_at_least_once(loop) -> None:
     theirs.close()
 
 
+# ---- short sleeps --------------------------------------------------------------------------------
+
+
+def test_sleeps_below_a_millisecond_are_neither_early_nor_rounded_up(puff_loop) -> None:
+    took = []
+
+    async def main() -> None:
+        for _ in range(200):
+            began = time.perf_counter()
+            await asyncio.sleep(0.0004)
+            took.append(time.perf_counter() - began)
+
+    puff_loop.run_until_complete(main())
+    assert min(took) >= 0.0004
+    assert sorted(took)[20] < 0.0008  # most are, on a machine that is not busy
+
+
+def test_io_ends_a_short_sleep(puff_loop) -> None:
+    ours, theirs = socket.socketpair()
+    order: list[str] = []
+    puff_loop.add_reader(ours, lambda: (ours.recv(1), order.append("io")))
+    for _ in range(20):
+        theirs.send(b"x")
+        puff_loop.call_later(0.0015, lambda: (order.append("timer"), puff_loop.stop()))
+        puff_loop.run_forever()
+    puff_loop.remove_reader(ours)
+    ours.close()
+    theirs.close()
+    assert order == ["io", "timer"] * 20
+
+
 # ---- contexts ------------------------------------------------------------------------------------
 
 var: contextvars.ContextVar[object] = contextvars.ContextVar("var", default=None)

@@ -7,6 +7,7 @@
  */
 #include "loop.h"
 
+#include <poll.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,28 +27,6 @@ void puff__loop_awake(puff_loop *loop) {
     loop->stats.n_waits++;
     loop->stats.idle_ns += loop->now_ns - loop->slept_at_ns;
     if (loop->hooks.after_wait) loop->hooks.after_wait(loop->hooks.ctx);
-}
-
-/* From 1.45 on timers run after the poll, which does not sleep then. */
-static bool timer_is_due(const puff_loop *loop) {
-    const uv_timer_t *t = &loop->kernel_timer;
-    return uv_is_active((const uv_handle_t *)t) && uv_timer_get_due_in(t) == 0;
-}
-
-static void on_prepare(uv_prepare_t *p) {
-    puff_loop *loop = PUFF_CONTAINER_OF(p, puff_loop, prepare);
-    /* libuv before 1.45 runs due timers and sleeps on the next event all the same; but what a timer
-     * has done may be what the host waits for. */
-    uv_update_time(&loop->uv); /* libuv from 1.45 on reckons from the end of the turn before */
-    if (loop->fired || timer_is_due(loop)) {
-        uv_stop(&loop->uv);
-        return; /* it will only look */
-    }
-    /* uv_backend_timeout() is no help: it says 0 while a watcher is new, and uv_run() sleeps then.
-     */
-    loop->slept_at_ns = puff_loop_update_now(loop);
-    loop->sleeping = true;
-    if (loop->hooks.before_wait) loop->hooks.before_wait(loop->hooks.ctx);
 }
 
 char *puff__loop_read_buf(puff_loop *loop) {
@@ -86,9 +65,8 @@ static void calibrate(puff_loop *loop) {
         (uint64_t)((double)(puff_ticks() - loop->made_ticks) * 1e6 / (double)age_ns);
 }
 
-/* After a turn that has not been left out. */
-static void looked(puff_loop *loop, bool waited) {
-    loop->n_quiet = waited || loop->called ? 0 : loop->n_quiet + 1;
+static void looked(puff_loop *loop) {
+    loop->n_quiet = loop->called ? 0 : loop->n_quiet + 1;
     loop->n_skipped = 0;
     loop->looked_ticks = puff_ticks();
     if (__builtin_expect(!loop->ticks_per_ms, 0)) calibrate(loop);
@@ -96,24 +74,79 @@ static void looked(puff_loop *loop, bool waited) {
 
 /* ---- turns ----------------------------------------------------------------------------------- */
 
+/* From 1.45 on timers run after the poll, which does not sleep then. */
+static bool kernel_timer_is_due(const puff_loop *loop) {
+    const uv_timer_t *t = &loop->kernel_timer;
+    return uv_is_active((const uv_handle_t *)t) && uv_timer_get_due_in(t) == 0;
+}
+
+static void fall_asleep(puff_loop *loop) {
+    loop->slept_at_ns = puff_loop_update_now(loop);
+    loop->sleeping = true;
+    if (loop->hooks.before_wait) loop->hooks.before_wait(loop->hooks.ctx);
+}
+
+static void on_prepare(uv_prepare_t *p) {
+    puff_loop *loop = PUFF_CONTAINER_OF(p, puff_loop, prepare);
+    uv_update_time(&loop->uv); /* libuv from 1.45 on reckons from the end of the turn before */
+    /* libuv before 1.45 runs due timers and sleeps until the next event all the same. */
+    if (loop->due || kernel_timer_is_due(loop))
+        uv_stop(&loop->uv); /* it will only look */
+    else
+        /* uv_backend_timeout() is no help: it says 0 while a watcher is new, and uv_run() sleeps. */
+        fall_asleep(loop);
+}
+
+static void wait_for_event(puff_loop *loop) {
+    loop->due = false;
+    /* The prepare handle is only there for turns that may sleep: a NOWAIT turn keeps the lock. */
+    uv_prepare_start(&loop->prepare, on_prepare);
+    uv_run(&loop->uv, UV_RUN_ONCE);
+    uv_prepare_stop(&loop->prepare);
+}
+
+/* libuv sleeps whole milliseconds: the rest of a timer's time is spent on its descriptor. The look
+ * before tells the kernel what is watched since the last one. */
+static void wait_briefly(puff_loop *loop) {
+    uv_run(&loop->uv, UV_RUN_NOWAIT);
+    if (loop->called || !puff_queue_empty(&loop->deferred)) return;
+    fall_asleep(loop);
+    uint64_t first = puff__timers_next(loop);
+    uint64_t ns = first > loop->now_ns ? first - loop->now_ns : 0;
+    struct timespec left = {.tv_sec = (time_t)(ns / 1000000000),
+                            .tv_nsec = (long)(ns % 1000000000)};
+    struct pollfd epoll = {.fd = uv_backend_fd(&loop->uv), .events = POLLIN};
+    int n = ppoll(&epoll, 1, &left, NULL);
+    puff__loop_awake(loop);
+    if (n > 0) uv_run(&loop->uv, UV_RUN_NOWAIT);
+}
+
+static bool alive(const puff_loop *loop) { return loop->n_timers > 0 || uv_loop_alive(&loop->uv); }
+
+static bool may_wait(puff_loop *loop) {
+    if (!puff_queue_empty(&loop->deferred)) return false; /* jobs that jobs deferred */
+    return alive(loop) && puff__timers_next(loop) > puff_loop_update_now(loop);
+}
+
 int puff_loop_turn(puff_loop *loop, bool wait) {
     loop->stats.n_turns++;
     puff_loop_flush(loop);
-    if (!puff_queue_empty(&loop->deferred)) wait = false; /* jobs that jobs deferred */
-    if (!uv_loop_alive(&loop->uv)) wait = false;
-    uv_ref((uv_handle_t *)&loop->async); /* libuv does not even look when nothing is open */
-    /* The prepare handle is only there for turns that may sleep: a NOWAIT turn keeps the lock. */
-    loop->fired = loop->called = false;
-    if (wait) uv_prepare_start(&loop->prepare, on_prepare);
-    uv_run(&loop->uv, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT);
-    if (wait) uv_prepare_stop(&loop->prepare);
-    uv_unref((uv_handle_t *)&loop->async);
+    loop->called = false;
+    wait = wait && may_wait(loop);
+    uv_ref((uv_handle_t *)&loop->wake); /* libuv does not even look when nothing is open */
+    if (!wait)
+        uv_run(&loop->uv, UV_RUN_NOWAIT);
+    else if (puff__timers_arm(loop))
+        wait_for_event(loop);
+    else
+        wait_briefly(loop);
+    uv_unref((uv_handle_t *)&loop->wake);
     if (loop->sleeping) puff__loop_awake(loop);
     puff_loop_update_now(loop);
-    looked(loop, wait);
+    looked(loop);
+    puff__timers_fire(loop);
     puff_loop_flush(loop);
-    puff__timers_turned(loop);
-    return uv_loop_alive(&loop->uv) || !puff_queue_empty(&loop->deferred) ||
+    return alive(loop) || !puff_queue_empty(&loop->deferred) ||
            atomic_load_explicit(&loop->posted, memory_order_relaxed);
 }
 
@@ -131,9 +164,8 @@ puff_loop_stats puff_loop_get_stats(puff_loop *loop) { return loop->stats; }
 
 int puff_loop_fork(puff_loop *loop) {
     int rc = uv_loop_fork(&loop->uv);
-    if (rc) return rc;
-    puff__post_forked(loop);
-    return puff__ready_forked(loop);
+    if (rc == 0) rc = puff__post_forked(loop);
+    return rc ? rc : puff__ready_forked(loop);
 }
 
 void puff_loop_set_hooks(puff_loop *loop, const puff_loop_hooks *hooks) {
@@ -145,7 +177,7 @@ int puff_loop_new(puff_loop **out, const puff_loop_options *opts, puff_err *err)
     puff_loop *loop = puff_calloc(alloc, 1, sizeof *loop);
     if (!loop) return puff_err_set(err, PUFF_ENOMEM, PUFF_DOMAIN_SYSTEM, "out of memory");
     loop->alloc = alloc;
-    loop->spare_fd = -1;
+    loop->spare_fd = loop->wake_fd = -1;
     puff_queue_init(&loop->deferred);
     puff_queue_init(&loop->closers);
     int rc = uv_loop_init(&loop->uv);
@@ -201,6 +233,7 @@ void puff_loop_free(puff_loop *loop) {
         continue; /* jobs that defer themselves: they outlive us */
     uv_loop_close(&loop->uv);
     if (loop->spare_fd >= 0) close(loop->spare_fd);
+    puff__post_deinit(loop);
     puff__timers_deinit(loop);
     puff__chunks_deinit(loop);
     puff__bursts_deinit(loop);

@@ -35,8 +35,8 @@ struct puff_loop {
     puff_loop_hooks hooks;
     bool sleeping; /* before_wait has run and after_wait has not */
     bool stopped;
-    bool fired;           /* a timer has, in this turn, before its poll */
-    bool called;          /* a callback of libuv's has run in this turn */
+    bool due;             /* the kernel's timer is, in this turn, before its poll */
+    bool called;          /* something has come in, in this turn */
     bool freeing;         /* puff_loop_free() is at work: nothing new is begun */
     uv_prepare_t prepare; /* runs right before the poll: the last moment to give the lock up */
     uint64_t now_ns;
@@ -53,13 +53,15 @@ struct puff_loop {
     puff_queue closers;  /* of puff__closer */
 
     _Atomic(puff_post *) posted; /* a stack; last in, first out */
-    uv_async_t async;
+    atomic_bool woken;           /* wake_fd is readable, or about to be */
+    int wake_fd;                 /* owned; an eventfd */
+    uv_poll_t wake;
 
     puff_timer **heap; /* owned */
     size_t n_timers, heap_cap;
     uint64_t timer_seq; /* of the timer started last */
     uv_timer_t kernel_timer;
-    uint64_t kernel_deadline_ns; /* what kernel_timer is set for; UINT64_MAX: stopped */
+    uint64_t kernel_deadline_ns; /* what kernel_timer is set for; 0: it is not */
     uint64_t firing_ns;          /* while due timers fire: the time that counts; else 0 */
 
     puff__ready_set *ready; /* owned; made at first use */
@@ -86,7 +88,9 @@ char *puff__loop_read_buf(puff_loop *loop);
 void puff__chunks_deinit(puff_loop *loop);
 void puff__bursts_deinit(puff_loop *loop);
 int puff__timers_init(puff_loop *loop);
-void puff__timers_turned(puff_loop *loop); /* at the end of a turn */
+void puff__timers_fire(puff_loop *loop); /* those that are due by now_ns */
+/* Sets the kernel's timer for a wait: false if that is too coarse for the first deadline. */
+bool puff__timers_arm(puff_loop *loop);
 void puff__timers_deinit(puff_loop *loop);
 /* The first deadline, or UINT64_MAX. */
 static inline uint64_t puff__timers_next(const puff_loop *loop) {
@@ -94,8 +98,9 @@ static inline uint64_t puff__timers_next(const puff_loop *loop) {
 }
 int puff__post_init(puff_loop *loop);
 void puff__post_run(puff_loop *loop);    /* what has been posted until now */
-void puff__post_forked(puff_loop *loop); /* in the child */
+int puff__post_forked(puff_loop *loop);  /* in the child: UV_E* */
 int puff__ready_forked(puff_loop *loop); /* in the child: UV_E* */
+void puff__post_deinit(puff_loop *loop);
 /* The request goes on without anybody who waits: its callback will not run. */
 void puff__dns_abandon(puff_dns *d);
 

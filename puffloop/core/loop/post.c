@@ -6,6 +6,9 @@
 #include "loop.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 void puff__post_run(puff_loop *loop) {
     if (!atomic_load_explicit(&loop->posted, memory_order_relaxed)) return;
@@ -24,9 +27,13 @@ void puff__post_run(puff_loop *loop) {
     }
 }
 
-static void on_async(uv_async_t *async) {
-    puff_loop *loop = PUFF_CONTAINER_OF(async, puff_loop, async);
-    puff__loop_enter(loop);
+static void on_wake(uv_poll_t *wake, int status, int events) {
+    puff_loop *loop = PUFF_CONTAINER_OF(wake, puff_loop, wake);
+    uint64_t n;
+    if (loop->sleeping) puff__loop_awake(loop);
+    while (read(loop->wake_fd, &n, sizeof n) < 0 && errno == EINTR) continue;
+    atomic_store(&loop->woken, false); /* before the jobs are taken: the next one wakes again */
+    if (atomic_load_explicit(&loop->posted, memory_order_relaxed)) loop->called = true;
     puff__post_run(loop);
 }
 
@@ -36,24 +43,43 @@ void puff_loop_post(puff_loop *loop, puff_post *job) {
         job->next = head;
     } while (!atomic_compare_exchange_weak_explicit(&loop->posted, &head, job, memory_order_release,
                                                     memory_order_relaxed));
-    if (!head) uv_async_send(&loop->async);
+    if (!head) puff_loop_wake(loop);
 }
 
+/* A uv_async_t would do, but before 1.48 libuv's spins for tens of microseconds when the loop's
+ * thread takes the processor from the one that wakes it: a tenth of an executor's round trip. */
 void puff_loop_wake(puff_loop *loop) {
+    if (atomic_exchange(&loop->woken, true)) return;
     int saved = errno; /* what a signal handler has interrupted may be about to read it */
-    uv_async_send(&loop->async);
+    static const uint64_t one = 1;
+    while (write(loop->wake_fd, &one, sizeof one) < 0 && errno == EINTR) continue;
     errno = saved;
 }
 
-/* A wake-up that was under way has gone to the parent. libuv 1.44 remembers it in the child, too, and
- * would send none ever again: its own field, cleared by hand until the floor is above that version. */
-void puff__post_forked(puff_loop *loop) {
-    loop->async.pending = 0;
-    uv_async_send(&loop->async);
+/* The descriptor is shared with the parent: the child gets one of its own under the same number.
+ * A wake-up that was under way has gone to the parent. */
+int puff__post_forked(puff_loop *loop) {
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0 || dup3(fd, loop->wake_fd, O_CLOEXEC) < 0) {
+        int rc = uv_translate_sys_error(errno);
+        if (fd >= 0) close(fd);
+        return rc;
+    }
+    close(fd);
+    atomic_store(&loop->woken, false);
+    puff_loop_wake(loop);
+    return 0;
 }
 
 int puff__post_init(puff_loop *loop) {
-    int rc = uv_async_init(&loop->uv, &loop->async, on_async);
-    if (rc == 0) uv_unref((uv_handle_t *)&loop->async);
+    loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (loop->wake_fd < 0) return uv_translate_sys_error(errno);
+    int rc = uv_poll_init(&loop->uv, &loop->wake, loop->wake_fd);
+    if (rc == 0) rc = uv_poll_start(&loop->wake, UV_READABLE, on_wake);
+    if (rc == 0) uv_unref((uv_handle_t *)&loop->wake);
     return rc;
+}
+
+void puff__post_deinit(puff_loop *loop) {
+    if (loop->wake_fd >= 0) close(loop->wake_fd);
 }

@@ -1,8 +1,9 @@
 /* timer.c - one 4-ary heap of nanosecond deadlines behind one timer of libuv's.
  *
- * Equal deadlines fire in the order of their start: seq breaks the tie. libuv's timer counts whole
- * milliseconds, so it is set to the next one up: a timer of ours never fires early, and at most 1
- * ms late.
+ * Equal deadlines fire in the order of their start: seq breaks the tie. Timers fire at the end of a
+ * turn. libuv's timer only bounds a wait: it counts whole milliseconds and is set to end one or two
+ * before the first deadline, and the rest is waited for to the nanosecond (loop.c). It is set when
+ * the loop waits, so that starting and stopping a timer is work on the heap and nothing else.
  */
 #include <assert.h>
 #include <string.h>
@@ -49,21 +50,6 @@ static void sift_down(puff_loop *loop, size_t i, puff_timer *t) {
     put(loop, i, t);
 }
 
-static void on_kernel_timer(uv_timer_t *kt);
-
-/* Sets the kernel's timer for the first deadline, if that has moved to an earlier time. Leaving a
- * timer that is too early costs one empty wake-up; resetting it at each change would cost more. */
-static void arm(puff_loop *loop) {
-    if (loop->n_timers == 0 || loop->firing_ns) return;
-    uint64_t first = loop->heap[0]->deadline_ns;
-    if (first >= loop->kernel_deadline_ns) return;
-    uint64_t now = puff_loop_update_now(loop);
-    uint64_t wait_ms = first > now ? (first - now + 999999) / 1000000 : 0;
-    loop->kernel_deadline_ns = first;
-    uv_update_time(&loop->uv);
-    uv_timer_start(&loop->kernel_timer, on_kernel_timer, wait_ms, 0);
-}
-
 static void heap_remove(puff_loop *loop, puff_timer *t) {
     size_t i = t->index;
     assert(i < loop->n_timers && loop->heap[i] == t);
@@ -79,30 +65,39 @@ static void heap_remove(puff_loop *loop, puff_timer *t) {
 /* Fires what was due when it began; what callbacks start anew waits for the next turn. It is behind
  * those in the heap: start_at() lets no deadline be before firing_ns now, and seq breaks the tie.
  */
-static void fire_due(puff_loop *loop) {
+void puff__timers_fire(puff_loop *loop) {
+    if (puff__timers_next(loop) > loop->now_ns) return;
     uint64_t last_seq = loop->timer_seq;
-    loop->firing_ns = puff_loop_update_now(loop);
+    loop->firing_ns = loop->now_ns;
     while (loop->n_timers > 0) {
         puff_timer *t = loop->heap[0];
         if (t->deadline_ns > loop->firing_ns || t->seq > last_seq) break;
         heap_remove(loop, t);
-        loop->fired = true;
         t->on_fire(t);
     }
     loop->firing_ns = 0;
 }
 
-/* What is due already was started by a callback. An older libuv would run a timer that is set to 0
- * from here again and again, and nothing else ever: puff__timers_turned() sets it. */
+/* It only ends the poll: puff__timers_fire() runs at the end of every turn. */
 static void on_kernel_timer(uv_timer_t *kt) {
     puff_loop *loop = PUFF_CONTAINER_OF(kt, puff_loop, kernel_timer);
-    puff__loop_enter(loop);
-    loop->kernel_deadline_ns = UINT64_MAX;
-    fire_due(loop);
-    if (loop->n_timers > 0 && loop->heap[0]->deadline_ns > puff_loop_update_now(loop)) arm(loop);
+    if (loop->sleeping) puff__loop_awake(loop);
+    loop->kernel_deadline_ns = 0;
+    loop->due = true;
 }
 
-void puff__timers_turned(puff_loop *loop) { arm(loop); }
+/* libuv counts milliseconds of the same clock. A poll that begins late in one may end as late in
+ * another: one less, and the end is never after the deadline. */
+bool puff__timers_arm(puff_loop *loop) {
+    uint64_t first = puff__timers_next(loop);
+    if (first == UINT64_MAX || first == loop->kernel_deadline_ns) return true;
+    uv_update_time(&loop->uv);
+    uint64_t until_ms = first / 1000000 - 1, now_ms = uv_now(&loop->uv);
+    if (first < 1000000 || until_ms <= now_ms) return false;
+    loop->kernel_deadline_ns = first;
+    uv_timer_start(&loop->kernel_timer, on_kernel_timer, until_ms - now_ms, 0);
+    return true;
+}
 
 void puff_timer_init(puff_timer *t, puff_loop *loop, void (*on_fire)(puff_timer *self)) {
     *t = (puff_timer){.loop = loop, .index = IDLE, .on_fire = on_fire};
@@ -124,7 +119,6 @@ int puff_timer_start_at(puff_timer *t, uint64_t deadline_ns) {
     t->deadline_ns = deadline_ns < loop->firing_ns ? loop->firing_ns : deadline_ns;
     t->seq = ++loop->timer_seq;
     sift_up(loop, loop->n_timers++, t);
-    arm(loop);
     return 0;
 }
 
@@ -135,17 +129,13 @@ int puff_timer_start(puff_timer *t, uint64_t timeout_ms) {
 }
 
 void puff_timer_stop(puff_timer *t) {
-    if (!puff_timer_active(t)) return;
-    puff_loop *loop = t->loop;
-    heap_remove(loop, t);
-    if (loop->n_timers > 0) return;
-    uv_timer_stop(&loop->kernel_timer); /* so that a loop with nothing else to do can end */
-    loop->kernel_deadline_ns = UINT64_MAX;
+    if (puff_timer_active(t)) heap_remove(t->loop, t);
 }
 
 int puff__timers_init(puff_loop *loop) {
-    loop->kernel_deadline_ns = UINT64_MAX;
-    return uv_timer_init(&loop->uv, &loop->kernel_timer);
+    uv_timer_init(&loop->uv, &loop->kernel_timer);
+    uv_unref((uv_handle_t *)&loop->kernel_timer);
+    return 0;
 }
 
 void puff__timers_deinit(puff_loop *loop) { puff_free(loop->alloc, loop->heap); }
