@@ -7,7 +7,6 @@
  */
 #include "dispatch.h"
 
-
 #include <math.h>
 
 _Thread_local PyObject *puff_running_loop;
@@ -435,7 +434,6 @@ static PyObject *loop_time(PyObject *self, PyObject *unused) {
 static PyObject *get_debug(PyObject *self, PyObject *unused) {
     return PyBool_FromLong(loop_of(self)->d.debug);
 }
-
 
 #define FAST(f) ((PyCFunction)(void (*)(void))(f))
 static PyMethodDef methods[] = {
