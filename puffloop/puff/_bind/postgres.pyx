@@ -13,6 +13,7 @@ from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.string cimport memset
 
 from puff._bind cimport green
+from puff._bind.client_pool cimport ClientPool, on_pool_closed
 from puff._bind.core cimport *
 from puff._bind.loop cimport LoopBase, running
 from puff._bind.waiter cimport Waiter, call
@@ -52,34 +53,20 @@ Record = puff_record_type()
 # ---- pool ----------------------------------------------------------------------------------------
 
 
-cdef class _Pool:
-    """A core pool in loop.clients."""
-
+cdef class _Pool(ClientPool):
     cdef puff_pg_pool *pool  # owned
-    cdef bint closed
 
-    def _loop_closing(self, loop):
-        self.close(<LoopBase>loop)
-
-    def _loop_forked(self, loop):
-        """In a child process: the connections stay the parent's, and this one opens its own."""
-        if self.pool is not NULL:
-            puff_pg_pool_forked(self.pool)
-        self.close(<LoopBase>loop)
-
-    cdef int close(self, LoopBase loop) except -1:
-        """Fails what waits and turns the loop until every connection is closed."""
+    cdef bint begin_close(self) except -1:
         if self.pool is NULL:
-            return 0
+            return False
         puff_pg_pool_close(self.pool, 0, on_pool_closed, <void *>self)
         self.pool = NULL
-        while not self.closed:
-            puff_loop_turn(loop.core, True)
+        return True
+
+    cdef int forked(self) except -1:
+        if self.pool is not NULL:
+            puff_pg_pool_forked(self.pool)  # not a word on them: they stay the parent's
         return 0
-
-
-cdef void on_pool_closed(void *arg) noexcept:
-    (<_Pool>arg).closed = True
 
 
 cdef int _fill_options(puff_pg_pool_options *opts, dict given) except -1:

@@ -11,6 +11,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.string cimport memset
 
+from puff._bind.client_pool cimport ClientPool, on_pool_closed
 from puff._bind.core cimport *
 from puff._bind.loop cimport LoopBase, running
 from puff._bind.waiter cimport Waiter, call
@@ -39,32 +40,16 @@ puff_reply_setup(errors.RedisReplyError)
 # ---- pool ----------------------------------------------------------------------------------------
 
 
-cdef class _Pool:
-    """A core pool in loop.clients."""
-
+cdef class _Pool(ClientPool):
     cdef puff_redis_pool *pool  # owned
-    cdef bint closed
 
-    def _loop_closing(self, loop):
-        self.close(<LoopBase>loop)
-
-    def _loop_forked(self, loop):
-        """In a child process: closing a descriptor here leaves the parent's connection as it is."""
-        self.close(<LoopBase>loop)
-
-    cdef int close(self, LoopBase loop) except -1:
-        """Fails what waits and turns the loop until every connection is closed."""
+    cdef bint begin_close(self) except -1:
+        """In a forked child too: closing a descriptor there leaves the parent's connection."""
         if self.pool is NULL:
-            return 0
+            return False
         puff_redis_pool_close(self.pool, on_pool_closed, <void *>self)
         self.pool = NULL
-        while not self.closed:
-            puff_loop_turn(loop.core, True)
-        return 0
-
-
-cdef void on_pool_closed(void *arg) noexcept:
-    (<_Pool>arg).closed = True
+        return True
 
 
 cdef int _fill_options(puff_redis_options *opts, dict given) except -1:

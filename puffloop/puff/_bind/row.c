@@ -10,6 +10,8 @@
 #include <datetime.h>
 #include <string.h>
 
+#include "import_attr.h"
+
 static PyObject *Decimal, *UUID, *safe_unknown, *json_decode;                           /* owned */
 static PyObject *date_min, *date_max, *datetime_min, *datetime_max, *utc_min, *utc_max; /* owned */
 static PyObject *str_int, *str_is_safe;                                                 /* owned */
@@ -465,13 +467,6 @@ PyObject *puff_row_record(const puff_pg_result *res, const puff_pg_statement *st
 
 /* ---- set-up ---- */
 
-static PyObject *attr_of(const char *module, const char *name) {
-    PyObject *m = PyImport_ImportModule(module); /* new */
-    PyObject *v = m ? PyObject_GetAttrString(m, name) : NULL;
-    Py_XDECREF(m);
-    return v;
-}
-
 static PyObject *in_utc(PyObject *naive) {
     return naive ? PyDateTimeAPI->DateTime_FromDateAndTime(
                        PyDateTime_GET_YEAR(naive), PyDateTime_GET_MONTH(naive),
@@ -485,10 +480,10 @@ static PyObject *in_utc(PyObject *naive) {
 int puff_row_setup(void) {
     PyDateTime_IMPORT;
     if (!PyDateTimeAPI) return -1;
-    Decimal = attr_of("decimal", "Decimal");
-    UUID = attr_of("uuid", "UUID");
-    json_decode = attr_of("puff.json", "decode_lent");
-    PyObject *safe = attr_of("uuid", "SafeUUID"); /* new */
+    Decimal = puff_import_attr("decimal", "Decimal");
+    UUID = puff_import_attr("uuid", "UUID");
+    json_decode = puff_import_attr("puff.json", "decode_lent");
+    PyObject *safe = puff_import_attr("uuid", "SafeUUID"); /* new */
     safe_unknown = safe ? PyObject_GetAttrString(safe, "unknown") : NULL;
     Py_XDECREF(safe);
     date_min = PyObject_GetAttrString((PyObject *)PyDateTimeAPI->DateType, "min");

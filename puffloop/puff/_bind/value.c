@@ -10,6 +10,8 @@
 #include <datetime.h>
 #include <string.h>
 
+#include "import_attr.h"
+
 static PyObject *Decimal, *UUID, *json_encode, *isoformat; /* owned */
 
 static int put_text(puff_buf *out, const puff_pg_type *type, PyObject *v);
@@ -342,18 +344,11 @@ int puff_value_encode(puff_pg_params *params, int i, uint32_t oid, PyObject *v) 
 
 /* ---- set-up ---- */
 
-static PyObject *attr_of(const char *module, const char *name) {
-    PyObject *m = PyImport_ImportModule(module); /* new */
-    PyObject *v = m ? PyObject_GetAttrString(m, name) : NULL;
-    Py_XDECREF(m);
-    return v;
-}
-
 int puff_value_setup(void) {
     PyDateTime_IMPORT;
-    Decimal = attr_of("decimal", "Decimal");
-    UUID = attr_of("uuid", "UUID");
-    json_encode = attr_of("puff.json", "dumps");
+    Decimal = puff_import_attr("decimal", "Decimal");
+    UUID = puff_import_attr("uuid", "UUID");
+    json_encode = puff_import_attr("puff.json", "dumps");
     isoformat = PyUnicode_InternFromString("isoformat");
     return PyDateTimeAPI && Decimal && UUID && json_encode && isoformat ? 0 : -1;
 }
