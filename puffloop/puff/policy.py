@@ -136,9 +136,10 @@ class Loop(
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
         if not issubclass(type(sock), socket.socket):  # it only behaves like one: use its methods
-            return super()._make_socket_transport(
+            asyncios: asyncio.Transport = cast(Any, super())._make_socket_transport(
                 sock, protocol, waiter, extra=extra, server=server
             )
+            return asyncios
         return Transport(self, sock, protocol, waiter, extra, server)
 
     # The poll is native and is not interrupted by a signal: CPython's handler writes to the loop's
