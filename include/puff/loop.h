@@ -45,9 +45,9 @@ typedef struct puff_loop_options {
 /* Any thread; the loop then belongs to the thread that runs it. PUFF_ENOMEM or UV_E*. */
 PUFF_API int puff_loop_new(puff_loop **out, const puff_loop_options *opts, puff_err *err);
 /* Closes all that is still open, then frees the loop: on_close run, whoever connects is answered
- * with PUFF_ECANCELED, posted jobs run, work on other threads is waited for; timers do not fire. No
- * thread may be in puff_loop_post() or _wake() any more, and nothing that was open may be touched
- * after. */
+ * with PUFF_ECANCELED, posted jobs run, work on other threads is waited for (names are not: their
+ * callback says UV_ECANCELED); timers do not fire. No thread may be in puff_loop_post() or _wake()
+ * any more, and nothing that was open may be touched after. */
 PUFF_API void puff_loop_free(puff_loop *loop);
 PUFF_API void puff_loop_set_hooks(puff_loop *loop, const puff_loop_hooks *hooks);
 
@@ -122,7 +122,9 @@ PUFF_API void puff_loop_post(puff_loop *loop, puff_post *job);
 /* Any thread, and a signal handler: makes a waiting turn return. */
 PUFF_API void puff_loop_wake(puff_loop *loop);
 
-/* Runs work on a thread of libuv's pool, then done on the loop's thread with 0 or UV_ECANCELED. */
+/* Runs work on one of the loop's threads (at most 16, made as needed), then done on the loop's thread
+ * with 0 or UV_ECANCELED. After a fork the child's done says UV_ECANCELED, whatever the work had come
+ * to; the parent's goes on. PUFF_ENOMEM, UV_EAGAIN (no thread). */
 typedef struct puff_work puff_work;
 PUFF_API int puff_work_submit(puff_loop *loop, void (*work)(void *arg),
                               void (*done)(void *arg, int status), void *arg, puff_work **out);
@@ -375,7 +377,7 @@ PUFF_API void puff_udp_close(puff_udp *u);
 typedef struct puff_connect puff_connect;
 typedef void (*puff_connect_cb)(void *arg, int fd, const puff_err *err);
 
-/* Resolves host on the work pool, tries each address in turn. TCP_NODELAY is set. */
+/* Resolves host on a thread, tries each address in turn. TCP_NODELAY is set. */
 PUFF_API int puff_tcp_connect(puff_connect **out, puff_loop *loop, const char *host, uint16_t port,
                               uint64_t timeout_ms, puff_connect_cb cb, void *arg);
 /* A Unix stream socket; a path that begins with '@' is abstract. */
@@ -386,7 +388,10 @@ PUFF_API void puff_connect_cancel(puff_connect *c);
 
 /* ---- names --------------------------------------------------------------------------------- */
 
-/* getaddrinfo on the work pool; cb owns res (puff_dns_free). status: 0 or UV_EAI_*. */
+/* getaddrinfo on the loop's threads; cb owns res (puff_dns_free). status: 0, UV_EAI_*, or UV_ECANCELED:
+ * of a question that was cancelled, at the end of the turn; of one that the loop's end found open, for
+ * puff_loop_free() does not wait for a name server; of the parent's in a forked child. The call:
+ * PUFF_ENOMEM, UV_EAGAIN (no thread), UV_ECANCELED (the loop ends). */
 typedef struct puff_dns puff_dns;
 typedef void (*puff_dns_cb)(void *arg, int status, struct addrinfo *res);
 PUFF_API int puff_dns_resolve(puff_dns **out, puff_loop *loop, const char *host,

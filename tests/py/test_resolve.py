@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import shutil
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -339,3 +343,109 @@ def test_a_patched_getnameinfo_is_honoured(loop, monkeypatch) -> None:
     monkeypatch.setattr(socket, "getnameinfo", lambda *args: args)
     flags = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
     assert run(loop, loop.getnameinfo(("127.0.0.1", 80), flags)) == (("127.0.0.1", 80), flags)
+
+
+# ---- what nobody waits for -----------------------------------------------------------------------
+
+SLOW_C = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <netdb.h>
+#include <string.h>
+#include <unistd.h>
+
+int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                struct addrinfo **res) {
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    while (!(hints->ai_flags & AI_NUMERICHOST) && strncmp(host, "slow", 4) == 0) pause();
+    *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    return real(host, service, hints, res);
+}
+"""
+SLOW_PY = """
+import asyncio, os, time
+import puff
+
+def asked(loop):
+    async def ask():
+        tasks = [loop.create_task(loop.getaddrinfo(f"slow{i}.test", 80)) for i in range(4)]
+        for _ in range(3):
+            await asyncio.sleep(0.01)  # for the threads to begin
+        return tasks
+    return loop.run_until_complete(ask())
+"""
+
+
+def run_with_a_slow_resolver(folder: Path, code: str) -> str:
+    """What a program prints for whose C library names that begin with slow take for ever."""
+    cc = shutil.which("cc")
+    if cc is None:
+        pytest.skip("no C compiler")
+    (folder / "slow.c").write_text(SLOW_C)
+    command = [cc, "-shared", "-fPIC", "-o", folder / "slow.so", folder / "slow.c", "-ldl"]
+    subprocess.run(command, check=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", SLOW_PY + textwrap.dedent(code)],
+        check=True,
+        timeout=30,
+        text=True,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "LD_PRELOAD": str(folder / "slow.so")},
+    ).stdout
+
+
+def test_close_does_not_wait_for_a_name(tmp_path: Path) -> None:
+    assert (
+        run_with_a_slow_resolver(
+            tmp_path,
+            """
+        loop = puff.new_event_loop()
+        asked(loop)
+        began = time.monotonic()
+        loop.close()
+        print("closed", time.monotonic() - began < 2)
+    """,
+        )
+        == "closed True\n"
+    )
+
+
+def test_a_forked_child_does_not_wait_for_its_parents_names(tmp_path: Path) -> None:
+    assert (
+        run_with_a_slow_resolver(
+            tmp_path,
+            """
+        loop = puff.new_event_loop()
+        tasks = asked(loop)
+        pid = os.fork()
+        if pid == 0:
+            for infos in loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True)):
+                assert isinstance(infos, OSError), infos
+            assert loop.run_until_complete(loop.getaddrinfo("localhost", 80))
+            loop.close()
+            os._exit(0)
+        print("child", os.waitpid(pid, 0)[1])
+        loop.close()
+    """,
+        )
+        == "child 0\n"
+    )
+
+
+def test_a_forked_child_may_close_a_loop_that_asks_for_names(tmp_path: Path) -> None:
+    assert (
+        run_with_a_slow_resolver(
+            tmp_path,
+            """
+        loop = puff.new_event_loop()
+        asked(loop)
+        pid = os.fork()
+        if pid == 0:
+            loop.close()
+            os._exit(0)
+        print("child", os.waitpid(pid, 0)[1])
+        loop.close()
+    """,
+        )
+        == "child 0\n"
+    )

@@ -1,6 +1,6 @@
 /* connect.c - a connected socket from a name or a path, within a deadline.
  *
- *   resolve (work pool) -> try address 1 -> 2 -> ... -> cb(fd)
+ *   resolve (a thread) -> try address 1 -> 2 -> ... -> cb(fd)
  *
  * Each try waits for writability; any step may end in cb(-1, why).
  */

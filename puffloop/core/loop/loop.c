@@ -121,7 +121,10 @@ static void wait_briefly(puff_loop *loop) {
     if (n > 0) uv_run(&loop->uv, UV_RUN_NOWAIT);
 }
 
-static bool alive(const puff_loop *loop) { return loop->n_timers > 0 || uv_loop_alive(&loop->uv); }
+static bool alive(const puff_loop *loop) {
+    return loop->n_timers > 0 || uv_loop_alive(&loop->uv) || !puff_queue_empty(&loop->jobs) ||
+           !puff_queue_empty(&loop->lost);
+}
 
 static bool may_wait(puff_loop *loop) {
     if (!puff_queue_empty(&loop->deferred)) return false; /* jobs that jobs deferred */
@@ -165,7 +168,9 @@ puff_loop_stats puff_loop_get_stats(puff_loop *loop) { return loop->stats; }
 int puff_loop_fork(puff_loop *loop) {
     int rc = uv_loop_fork(&loop->uv);
     if (rc == 0) rc = puff__post_forked(loop);
-    return rc ? rc : puff__ready_forked(loop);
+    if (rc) return rc;
+    puff__work_forked(loop);
+    return puff__ready_forked(loop);
 }
 
 void puff_loop_set_hooks(puff_loop *loop, const puff_loop_hooks *hooks) {
@@ -180,6 +185,8 @@ int puff_loop_new(puff_loop **out, const puff_loop_options *opts, puff_err *err)
     loop->spare_fd = loop->wake_fd = -1;
     puff_queue_init(&loop->deferred);
     puff_queue_init(&loop->closers);
+    puff_queue_init(&loop->jobs);
+    puff_queue_init(&loop->lost);
     int rc = uv_loop_init(&loop->uv);
     if (rc) goto fail_loop;
     uv_prepare_init(&loop->uv, &loop->prepare);
@@ -217,18 +224,21 @@ static void close_all(puff_loop *loop) {
         puff__closer *c = PUFF_CONTAINER_OF(node, puff__closer, node);
         c->close(c);
     }
+    puff__work_drain(loop);
     uv_walk(&loop->uv, close_handle, NULL);
 }
 
 void puff_loop_free(puff_loop *loop) {
     puff_loop_set_hooks(loop, NULL);
     loop->freeing = true;
-    /* What runs is close callbacks and work that other threads are finishing. Each may defer, post
-     * and open something; the second round is for what the very last one did. */
+    /* What runs is close callbacks and work that other threads are finishing. Each may defer, post,
+     * submit and open something; the second round is for what the very last one did. */
     for (int round = 0; round < 2; round++) {
         do close_all(loop);
         while (uv_run(&loop->uv, UV_RUN_ONCE) != 0);
     }
+    puff__work_drain(loop);
+    puff__work_deinit(loop);
     while (puff_queue_pop(&loop->deferred))
         continue; /* jobs that defer themselves: they outlive us */
     uv_loop_close(&loop->uv);

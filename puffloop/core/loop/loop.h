@@ -28,6 +28,19 @@ typedef struct puff__chunk puff__chunk;
 typedef struct puff__burst puff__burst;
 /* Sockets that others wait for. See ready.c. */
 typedef struct puff__ready_set puff__ready_set;
+/* The loop's threads. See work.c. */
+typedef struct puff__crew puff__crew;
+
+/* Something that a thread of the loop's does, in its owner's storage. */
+typedef struct puff__job {
+    puff_queue open; /* among loop->jobs or loop->lost */
+    puff_queue node; /* among what waits or is finished; the crew's */
+    puff__crew *crew;
+    int state, status;
+    void (*run)(struct puff__job *self);              /* on a thread */
+    void (*done)(struct puff__job *self, int status); /* on the loop's thread, once */
+    void (*drop)(struct puff__job *self); /* any thread: of a job that was left, in place of done */
+} puff__job;
 
 struct puff_loop {
     uv_loop_t uv;
@@ -56,6 +69,9 @@ struct puff_loop {
     atomic_bool woken;           /* wake_fd is readable, or about to be */
     int wake_fd;                 /* owned; an eventfd */
     uv_poll_t wake;
+
+    puff__crew *crew;      /* made at first use */
+    puff_queue jobs, lost; /* jobs that are not done; of before a fork */
 
     puff_timer **heap; /* owned */
     size_t n_timers, heap_cap;
@@ -101,7 +117,25 @@ void puff__post_run(puff_loop *loop);    /* what has been posted until now */
 int puff__post_forked(puff_loop *loop);  /* in the child: UV_E* */
 int puff__ready_forked(puff_loop *loop); /* in the child: UV_E* */
 void puff__post_deinit(puff_loop *loop);
-/* The request goes on without anybody who waits: its callback will not run. */
+
+static inline void puff__job_init(puff__job *job, void (*run)(puff__job *self),
+                                  void (*done)(puff__job *self, int status),
+                                  void (*drop)(puff__job *self)) {
+    *job = (puff__job){.run = run, .done = done, .drop = drop};
+    puff_queue_init(&job->open);
+    puff_queue_init(&job->node);
+}
+/* done comes in a later turn. Where the loop's end must not wait for it, a closer leaves it.
+ * PUFF_ENOMEM, UV_EAGAIN (no thread to be had). */
+int puff__job_submit(puff_loop *loop, puff__job *job);
+/* Nobody waits for this job any more: done does not run. True: the storage is the caller's again;
+ * false: a thread has it and will drop it. Not for a job that is done. */
+bool puff__job_leave(puff__job *job);
+void puff__work_run(puff_loop *loop);    /* done of what has been finished until now */
+void puff__work_drain(puff_loop *loop);  /* waits for every job that is left */
+void puff__work_forked(puff_loop *loop); /* in the child */
+void puff__work_deinit(puff_loop *loop); /* nothing is left */
+/* The question goes on without anybody who waits: its callback will not run. */
 void puff__dns_abandon(puff_dns *d);
 
 #endif

@@ -35,6 +35,7 @@ static void on_wake(uv_poll_t *wake, int status, int events) {
     atomic_store(&loop->woken, false); /* before the jobs are taken: the next one wakes again */
     if (atomic_load_explicit(&loop->posted, memory_order_relaxed)) loop->called = true;
     puff__post_run(loop);
+    puff__work_run(loop);
 }
 
 void puff_loop_post(puff_loop *loop, puff_post *job) {

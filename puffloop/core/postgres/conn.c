@@ -202,7 +202,7 @@ struct puff__pg_cancel {
     void *arg;
 };
 
-/* On a thread of the work pool. What goes wrong changes nothing: the query then runs to its end. */
+/* On a thread. What goes wrong changes nothing: the query then runs to its end. */
 static void send_cancel(void *arg) {
     puff__pg_cancel *k = arg;
     char why[256];

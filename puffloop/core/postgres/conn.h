@@ -40,7 +40,7 @@ int puff__pg_conn_watch(puff__pg_conn *c, int events);
 /* In a child process: what libpq will say at the end goes nowhere. */
 void puff__pg_conn_forked(puff__pg_conn *c);
 
-/* Sends a CancelRequest from the work pool; done(arg) once, in a later turn, whether it worked or
+/* Sends a CancelRequest from a thread; done(arg) once, in a later turn, whether it worked or
  * not. PUFF_ENOMEM, UV_E*: done does not run. */
 typedef struct puff__pg_cancel puff__pg_cancel;
 int puff__pg_conn_cancel(puff__pg_cancel **out, puff__pg_conn *c, void (*done)(void *arg),

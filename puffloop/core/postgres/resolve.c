@@ -1,4 +1,4 @@
-/* resolve.c - looks up the host names of a DSN on the work pool, because libpq's own lookup blocks.
+/* resolve.c - looks up the host names of a DSN on a thread, because libpq's own lookup blocks.
  *
  * libpq walks through three lists in step: host (for TLS and .pgpass), hostaddr (where to connect)
  * and port. A name with two addresses becomes two entries; sockets in the file system and numeric

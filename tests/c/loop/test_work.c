@@ -1,10 +1,11 @@
 /* Jobs on the thread pool. */
 #include <pthread.h>
 #include <semaphore.h>
+#include <sys/wait.h>
 
 #include "rig.h"
 
-enum { POOL = 4 }; /* libuv's, without UV_THREADPOOL_SIZE */
+enum { POOL = 16 }; /* a loop's threads */
 
 static pthread_t main_thread;
 static sem_t go, begun;
@@ -58,7 +59,6 @@ TEST(work_runs_elsewhere_and_done_here) {
 }
 
 TEST(cancel_takes_back_what_has_not_begun) {
-    setenv("UV_THREADPOOL_SIZE", "4", 1);
     begin_work();
     puff_work *busy[POOL], *waiting;
     occupy(busy);
@@ -81,6 +81,74 @@ TEST(free_waits_for_work) {
     end();
     CHECK_EQ_INT(n_done, 1);
     CHECK_EQ_INT(value, 42);
+}
+
+/* What a child does, and how long it may take. */
+static void in_child(void (*then)(void)) {
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        alarm(RIG_PATIENCE_S);
+        main_thread = pthread_self();
+        then();
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK_EQ_INT(status, 0);
+}
+
+static void fork_and_end(void) {
+    CHECK_EQ_INT(puff_loop_fork(loop), 0);
+    CHECK_EQ_INT(n_done, 0); /* never from a call */
+    end();
+    CHECK_EQ_INT(n_cancelled, POOL + 1);
+}
+
+static void fork_and_go_on(void) {
+    CHECK_EQ_INT(puff_loop_fork(loop), 0);
+    CHECK_EQ_INT(puff_work_submit(loop, compute, on_done, &value, NULL), 0);
+    turn_until(&n_done, POOL + 2);
+    CHECK_EQ_INT(n_cancelled, POOL + 1);
+    CHECK_EQ_INT(value, 42);
+    end();
+}
+
+TEST(a_forked_child_has_lost_what_was_under_way) {
+    begin_work();
+    puff_work *busy[POOL];
+    int later = 0;
+    occupy(busy);
+    CHECK_EQ_INT(puff_work_submit(loop, compute, on_done, &later, NULL), 0);
+    in_child(fork_and_end);
+    in_child(fork_and_go_on);
+    let_go();
+    turn_until(&n_done, POOL + 1);
+    CHECK_EQ_INT(n_cancelled, 0);
+    CHECK_EQ_INT(later, 42);
+    end();
+}
+
+/* The threads may be anywhere, with or without the lock. */
+TEST(a_fork_at_any_moment) {
+    begin_work();
+    for (int i = 0; i < 20; i++) {
+        n_done = n_cancelled = 0;
+        for (int k = 0; k < 8; k++)
+            CHECK_EQ_INT(puff_work_submit(loop, compute, on_done, &value, NULL), 0);
+        pid_t pid = fork();
+        if (pid == 0) {
+            alarm(RIG_PATIENCE_S);
+            puff_loop_fork(loop);
+            end();
+            _exit(n_done == 8 ? 0 : 1);
+        }
+        int status;
+        CHECK(waitpid(pid, &status, 0) == pid);
+        CHECK_EQ_INT(status, 0);
+        turn_until(&n_done, 8);
+    }
+    end();
 }
 
 TEST(no_memory_is_said_at_once) {
