@@ -13,6 +13,7 @@ _WHERE = {
     "Greenlet": "puff.greenlet",
     "GreenletExit": "puff.greenlet",
     "Loop": "puff.policy",
+    "LoopStats": "puff.stats",
     "Policy": "puff.policy",
     "await_": "puff.greenlet",
     "install": "puff.policy",

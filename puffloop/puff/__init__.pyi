@@ -17,3 +17,4 @@ from puff.policy import (
     new_event_loop as new_event_loop,
     run as run,
 )
+from puff.stats import LoopStats as LoopStats

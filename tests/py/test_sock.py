@@ -879,13 +879,13 @@ def test_a_closed_socket_that_lives_on_does_not_wake_the_loop(puff_loop: Any) ->
     a, b = make_pair()
 
     async def turns(n: int, data: bytes) -> int:
-        before: int = puff_loop._statistics()[0]
+        before: int = puff_loop.stats().iterations
         for _ in range(n):
             await asyncio.sleep(0.001)
             if data:
                 b.send(data)
             await asyncio.sleep(0.001)
-        return puff_loop._statistics()[0] - before
+        return puff_loop.stats().iterations - before
 
     async def main() -> None:
         task = await parked(puff_loop.sock_recv(a, 10))

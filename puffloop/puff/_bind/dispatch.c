@@ -111,6 +111,16 @@ static int run_entry(puff_loop_object *loop, puff_entry e) {
     return res ? 0 : puff_handle_report((PyObject *)loop, e.fn);
 }
 
+/* The time since the last of these, or since the poll, is this callback's. */
+static void took(puff_loop_object *loop, PyObject *queued) {
+    uint64_t now = puff_ticks(), ticks = now - loop->d.ticks;
+    loop->d.ticks = now;
+    if (__builtin_expect(ticks > loop->d.slowest.ticks, 0) && loop->core) {
+        puff_slowest_note(&loop->d.slowest, loop->core, ticks, queued);
+        loop->d.ticks = puff_ticks();
+    }
+}
+
 static int run_ring(puff_loop_object *loop) {
     int rc = 0;
     settle(loop);
@@ -119,6 +129,7 @@ static int run_ring(puff_loop_object *loop) {
         if (puff_ring_len(&loop->d.ring) == 0) break; /* a callback ran a nested loop */
         puff_entry e = puff_ring_pop(&loop->d.ring);
         rc = run_entry(loop, e);
+        took(loop, e.fn);
         Py_DECREF(e.fn);
         Py_XDECREF(e.arg);
     }
@@ -160,9 +171,8 @@ static int turn(puff_loop_object *loop, bool may_skip) {
                puff_loop_skip_turn(loop->core, loop->d.ticks);
     if (!may_skip && look(loop) < 0) return -1;
     if (PyErr_CheckSignals() < 0) return -1;
-    int rc = run_ring(loop);
-    loop->d.ticks = puff_ticks();
-    return rc;
+    loop->d.n_turns++;
+    return run_ring(loop);
 }
 
 int puff_dispatch_turn(PyObject *self) { return turn(loop_of(self), false); }
@@ -239,6 +249,7 @@ PyObject *puff_dispatch_scheduled(PyObject *self) {
 void puff_dispatch_clear(PyObject *self) {
     puff_loop_object *loop = loop_of(self);
     settle(loop);
+    puff_slowest_reset(&loop->d.slowest);
     puff_ring_clear(&loop->d.ring);
     puff_queue *q;
     while (loop->core && (q = puff_queue_pop(&loop->d.timers))) {

@@ -6,6 +6,7 @@
 
 #include "handle.h"
 #include "ring.h"
+#include "slowest.h"
 
 typedef struct puff_dispatch {
     puff_ring ring;
@@ -18,9 +19,11 @@ typedef struct puff_dispatch {
     bool debug;
     bool stopping;
     bool closed;
-    bool running;   /* turns follow */
-    bool looking;   /* the core's turn is on the stack: no other may begin */
-    uint64_t ticks; /* when the last turn ended */
+    bool running;     /* turns follow */
+    bool looking;     /* the core's turn is on the stack: no other may begin */
+    uint64_t ticks;   /* when the last turn, or callback, ended */
+    uint64_t n_turns; /* also those that left the poll out */
+    puff_slowest slowest;
 } puff_dispatch;
 
 /* How LoopBase begins (loop.pxd declares the same fields in this order; checked at import). */

@@ -1,6 +1,7 @@
 """The native half of puff.Loop: ready ring, timers, the run loop, descriptor watching."""
 
 from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
 
 from puff._bind.core cimport puff_loop
 
@@ -9,12 +10,16 @@ cdef extern from "dispatch.h":
     ctypedef struct puff_ring:
         size_t head
         size_t tail
+    ctypedef struct puff_slowest:
+        pass
     ctypedef struct puff_dispatch:
         puff_ring ring
         bint waiting
         bint debug
         bint stopping
         bint closed
+        uint64_t n_turns
+        puff_slowest slowest
 
 
 cdef class LoopBase:

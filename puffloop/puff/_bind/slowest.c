@@ -1,0 +1,34 @@
+/* slowest.c - see slowest.h. */
+#include "slowest.h"
+
+static PyObject *describe_fn; /* owned */
+
+void puff_slowest_init(PyObject *describe) { describe_fn = Py_NewRef(describe); }
+
+/* What set an exception keeps it: the callback's outcome is not ours to change. */
+static PyObject *text_of(PyObject *queued) {
+    PyObject *type, *value, *tb;
+    PyErr_Fetch(&type, &value, &tb);
+    PyObject *text = PyObject_CallOneArg(describe_fn, queued);
+    if (!text) PyErr_WriteUnraisable(queued);
+    PyErr_Restore(type, value, tb);
+    return text;
+}
+
+void puff_slowest_note(puff_slowest *s, puff_loop *core, uint64_t ticks, PyObject *queued) {
+    uint64_t per_ms = puff_loop_ticks_per_ms(core);
+    s->ticks = ticks;
+    /* The loop may be too young to know what a tick is: then everything has a name. */
+    Py_XSETREF(s->what, ticks >= per_ms ? text_of(queued) : NULL);
+}
+
+PyObject *puff_slowest_get(const puff_slowest *s, puff_loop *core) {
+    uint64_t per_ms = puff_loop_ticks_per_ms(core);
+    double seconds = per_ms ? (double)s->ticks / (double)per_ms / 1000 : 0;
+    return Py_BuildValue("(dO)", seconds, s->what ? s->what : Py_None);
+}
+
+void puff_slowest_reset(puff_slowest *s) {
+    s->ticks = 0;
+    Py_CLEAR(s->what);
+}
