@@ -16,6 +16,7 @@ import logging
 import signal
 import socket
 import sys
+from importlib import import_module
 from typing import Any
 
 import puff
@@ -115,6 +116,8 @@ class _Worker:
         loop = puff.new_event_loop()
         asyncio.set_event_loop(loop)
         try:
+            if self._config.monkey:
+                import_module("puff.monkey").patch_all()
             app = import_path(self._config.app)
             if not callable(app):
                 raise AppImportError(

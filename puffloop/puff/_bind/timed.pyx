@@ -23,7 +23,7 @@ cdef class TimedWaiter(Waiter):
     cdef int arm_seconds(self, object timeout) except -1:
         """Rounded up to a millisecond."""
         cdef double ms = timeout * 1000 + 0.999
-        if ms > _FOREVER_MS:
+        if not ms < _FOREVER_MS:  # nor a number
             return 0
         return self.arm(<unsigned long long>max(0.0, ms))
 

@@ -50,6 +50,7 @@ NOT_HTTP = {
     "backlog",
     "root_path",
     "wsgi_threads",
+    "monkey",
 }
 
 
@@ -68,6 +69,7 @@ class ServerConfig:
     backlog: int = 0
     root_path: str = ""
     wsgi_threads: int = 0
+    monkey: bool = False
     http: dict[str, int | bool | str] = field(default_factory=dict)
 
 

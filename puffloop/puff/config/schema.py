@@ -37,6 +37,7 @@ class Server(Struct, forbid_unknown_fields=True):
     backlog: Count | UnsetType = UNSET
     root_path: str = ""
     wsgi_threads: Limit = 0
+    monkey: bool = False
     max_request_line: Bytes | UnsetType = UNSET
     max_head: Bytes | UnsetType = UNSET
     max_fields: Count | UnsetType = UNSET
@@ -65,6 +66,7 @@ HELP = {
     "backlog": "Connections that may wait to be accepted.",
     "root_path": "Path under which a proxy shows the app (root_path, SCRIPT_NAME).",
     "wsgi_threads": "Threads that run a WSGI app that blocks; 0: greenlets run it.",
+    "monkey": "Make the standard library cooperative before the app is imported.",
     "max_request_line": "Bytes of a request line; more is answered with 414.",
     "max_head": "Bytes of field lines; more is answered with 431.",
     "max_fields": "Field lines; more are answered with 431.",

@@ -25,7 +25,9 @@ from puff.monkey._patches import Patches
 __all__ = ["patch_all", "patched", "unpatch_all"]
 
 # In this order: a socket's connect() asks the DNS that is patched by then.
-_NOUNS = ("time", "select", "dns", "socket", "ssl", "psycopg")
+_NOUNS = (
+    "time", "select", "dns", "socket", "ssl", "threading", "queue", "subprocess", "psycopg",
+)  # fmt: skip
 
 _done: dict[str, Patches] = {}
 
@@ -37,6 +39,9 @@ def patch_all(
     dns: bool = True,
     socket: bool = True,
     ssl: bool = True,
+    threading: bool = True,
+    queue: bool = True,
+    subprocess: bool = True,
     psycopg: bool = True,
 ) -> None:
     """Replace what blocks in the standard library, or the parts of it that are True.
