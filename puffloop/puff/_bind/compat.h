@@ -35,6 +35,16 @@ static inline void puff_raise_exception(PyObject *exc) {
 #endif
 }
 
+/* The context that this thread's contextvars are in; None: none. PyContext_Enter() is no way where
+ * greenlets switch, for it must be left on the stack that entered it. greenlet does this itself. */
+static inline void puff_set_context(PyObject *context) {
+    PyThreadState *ts = PyThreadState_Get();
+    PyObject *before = ts->context;
+    ts->context = context == Py_None ? NULL : Py_NewRef(context);
+    ts->context_ver++;
+    Py_XDECREF(before);
+}
+
 /* DatagramTransport.sendto(b""): 3.13 sends it, and then each datagram in the write buffer counts for
  * a header too, lest empty ones cost nothing. Before, nothing is sent. */
 #if PY_VERSION_HEX >= 0x030d0000

@@ -1,7 +1,15 @@
 /* environ.c - see environ.h. Keys and values are those of PEP 3333 and of CGI (RFC 3875 4.1).
  *
  * Every text is bytes in disguise: latin-1. Requests of a connection are much alike, so it keeps the last
- * values, and uses the same str again where the bytes are the same.
+ * values, and uses the same str again where the bytes are the same. It also keeps a dict with the keys of the
+ * last request's fields: where the next one has the same names in the same places, a copy of that dict is its
+ * environ, and only what differs is set:
+ *
+ *     keys    template, connection                         of every request of the connection
+ *     last    template, connection, HTTP_HOST, HTTP_...    while the fields' names stay
+ *     environ = a copy of last (or of keys), + target, + values that are not those of last
+ *
+ * Invariant: last[names[i]] is values[i], or what no environ keeps where values[i] is NULL.
  *
  * Two kinds of field never reach the app: a name with '_', which CGI cannot tell from one with '-', so that a
  * client could pass for a proxy that sets X-Real-IP; and Proxy, which would be HTTP_PROXY (httpoxy).
@@ -14,16 +22,22 @@
 #include "target.h"
 
 enum {
-    KEPT_FIELDS = 16, /* of a connection; with KEPT_VALUE this bounds what an idle one holds */
+    KEPT_FIELDS = 24, /* of a connection; with KEPT_VALUE this bounds what an idle one holds */
     KEPT_VALUE = 128,
+    MAX_MISSES = 4, /* a proxy's connection carries everybody's requests: no use in keeping names */
     ADDR_TEXT = 128
 };
 
 typedef struct environ_conn {
     PyObject *keys;                /* owned: the template with the connection's own keys */
+    PyObject *last;                /* owned or NULL: keys with those of the last request's fields */
     PyObject *path, *query;        /* owned or NULL: the last PATH_INFO and QUERY_STRING */
     PyObject *raw_path;            /* owned or NULL: the bytes that path was made of, as latin-1 */
     PyObject *values[KEPT_FIELDS]; /* owned or NULL: the last field values, by place */
+    PyObject *names[KEPT_FIELDS];  /* owned or NULL: their keys */
+    size_t n_fields;               /* of the last request */
+    bool used;                     /* it has had a request */
+    int misses;                    /* in a row: requests with other names than the one before */
 } environ_conn;
 
 static PyObject *key_method, *key_path, *key_query, *key_protocol, *key_scheme, *key_input,
@@ -46,11 +60,11 @@ static bool is_text(PyObject *text, puff_str s) {
            (s.len == 0 || memcmp(PyUnicode_1BYTE_DATA(text), s.ptr, s.len) == 0);
 }
 
-/* A new reference to *kept, which becomes the text of s. */
+/* A new reference to *kept, which becomes the text of s, or NULL if that is long. */
 static PyObject *kept_text(PyObject **kept, puff_str s) {
     if (is_text(*kept, s)) return Py_NewRef(*kept);
     PyObject *text = latin1(s);
-    if (text && s.len <= KEPT_VALUE) Py_XSETREF(*kept, Py_NewRef(text));
+    if (text) Py_XSETREF(*kept, s.len <= KEPT_VALUE ? Py_NewRef(text) : NULL);
     return text;
 }
 
@@ -115,10 +129,20 @@ static int set_server(PyObject *dict, const puff_http_conn *conn) {
     return set_take(dict, key_server_port, PyUnicode_FromString("80"));
 }
 
+/* What each request sets anyway: a copy that has the keys already need not grow for them. */
+static int reserve(PyObject *dict) {
+    PyObject *keys[] = {key_method,  key_path,     key_query, key_uri,
+                        key_raw_uri, key_protocol, key_input};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (PyDict_SetItem(dict, keys[i], Py_None) < 0) return -1;
+    return 0;
+}
+
 static PyObject *first_keys(PyObject *template_, const puff_http_request *req) {
     PyObject *keys = PyDict_Copy(template_);
     if (keys &&
-        (set_address(keys, key_addr, key_port, puff_http_conn_peer(req->conn)) < 0 ||
+        (reserve(keys) < 0 ||
+         set_address(keys, key_addr, key_port, puff_http_conn_peer(req->conn)) < 0 ||
          set_server(keys, req->conn) < 0 || set_take(keys, key_scheme, latin1(req->scheme)) < 0))
         Py_CLEAR(keys);
     return keys;
@@ -144,10 +168,14 @@ static environ_conn *conn_of(PyObject *template_, puff_http_request *req) {
 void puff_environ_conn_free(void *conn_data) {
     environ_conn *c = conn_data;
     Py_XDECREF(c->keys);
+    Py_XDECREF(c->last);
     Py_XDECREF(c->path);
     Py_XDECREF(c->raw_path);
     Py_XDECREF(c->query);
-    for (int i = 0; i < KEPT_FIELDS; i++) Py_XDECREF(c->values[i]);
+    for (int i = 0; i < KEPT_FIELDS; i++) {
+        Py_XDECREF(c->values[i]);
+        Py_XDECREF(c->names[i]);
+    }
     PyMem_Free(c);
 }
 
@@ -182,6 +210,7 @@ static int set_field(PyObject *env, PyObject *key, PyObject *value) {
 
 static int add_field(environ_conn *c, PyObject *env, size_t place, const puff_http_field *f) {
     PyObject *key = f->id ? Py_NewRef(field_keys[f->id]) : key_of_name(f->name);
+    if (place < KEPT_FIELDS) Py_XSETREF(c->names[place], Py_XNewRef(key));
     if (!key) return PyErr_Occurred() ? -1 : 0;
     PyObject *value =
         place < KEPT_FIELDS ? kept_text(&c->values[place], f->value) : latin1(f->value);
@@ -191,10 +220,78 @@ static int add_field(environ_conn *c, PyObject *env, size_t place, const puff_ht
     return rc;
 }
 
+/* ---- fields of a connection ------------------------------------------------------------------- */
+
+/* Whether key is what key_of_name(name) would make. */
+static bool is_key(PyObject *key, puff_str name) {
+    if (!key || (size_t)PyUnicode_GET_LENGTH(key) != name.len + 5) return false;
+    const char *text = (const char *)PyUnicode_1BYTE_DATA(key);
+    if (memcmp(text, "HTTP_", 5) != 0) return false; /* CONTENT_TYPE is no "nt-type" */
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+        if (c == '_') return false;
+        if (text[5 + i] != (c == '-' ? '_' : c >= 'a' && c <= 'z' ? (char)(c - 32) : c))
+            return false;
+    }
+    return true;
+}
+
+static bool has_last_names(const environ_conn *c, const puff_http_request *req) {
+    if (!c->last || req->n_fields != c->n_fields) return false;
+    for (size_t i = 0; i < req->n_fields; i++) {
+        const puff_http_field *f = &req->fields[i];
+        if (f->id ? c->names[i] != field_keys[f->id] : !is_key(c->names[i], f->name)) return false;
+    }
+    return true;
+}
+
+/* env is a copy of last: sets what differs. */
+static int change_fields(environ_conn *c, PyObject *env, const puff_http_request *req) {
+    c->misses = 0;
+    for (size_t i = 0; i < req->n_fields; i++) {
+        puff_str value = req->fields[i].value;
+        if (is_text(c->values[i], value)) continue;
+        PyObject *text = latin1(value);
+        if (!text) return -1;
+        int rc = 0;
+        if (value.len <= KEPT_VALUE && (rc = PyDict_SetItem(c->last, c->names[i], text)) == 0)
+            Py_XSETREF(c->values[i], Py_NewRef(text));
+        if (rc == 0) rc = PyDict_SetItem(env, c->names[i], text);
+        Py_DECREF(text);
+        if (rc < 0) return -1;
+    }
+    return 0;
+}
+
+/* Makes last of the names and values that add_fields() has left; none if they are not one for each. */
+static int keep_names(environ_conn *c) {
+    PyObject *last = PyDict_Copy(c->keys);
+    if (!last) return -1;
+    for (size_t i = 0; i < c->n_fields; i++) {
+        if (!c->names[i]) goto none;
+        if (PyDict_SetItem(last, c->names[i], c->values[i] ? c->values[i] : empty) < 0) {
+            Py_DECREF(last);
+            return -1;
+        }
+    }
+    if ((size_t)PyDict_GET_SIZE(last) != (size_t)PyDict_GET_SIZE(c->keys) + c->n_fields) goto none;
+    c->last = last;
+    return 0;
+none:
+    Py_DECREF(last);
+    return 0;
+}
+
 static int add_fields(environ_conn *c, PyObject *env, const puff_http_request *req) {
+    Py_CLEAR(c->last);
+    c->n_fields = req->n_fields;
     for (size_t i = 0; i < req->n_fields; i++)
         if (add_field(c, env, i, &req->fields[i]) < 0) return -1;
-    return 0;
+    bool first = !c->used; /* it may carry one request only: then nothing was kept in vain */
+    c->used = true;
+    if (first || req->n_fields > KEPT_FIELDS || c->misses >= MAX_MISSES) return 0;
+    c->misses++;
+    return keep_names(c);
 }
 
 /* ---- environ --------------------------------------------------------------------------------- */
@@ -220,11 +317,14 @@ static int set_target(environ_conn *c, PyObject *env, PyObject *root,
 PyObject *puff_environ_new(PyObject *template_, PyObject *root, PyObject *input,
                            puff_http_request *req) {
     environ_conn *c = conn_of(template_, req);
-    PyObject *env = c ? PyDict_Copy(c->keys) : NULL;
+    if (!c) return NULL;
+    bool alike = has_last_names(c, req);
+    PyObject *env = PyDict_Copy(alike ? c->last : c->keys);
     if (!env) return NULL;
     if (set_method(env, req) < 0 || set_target(c, env, root, req) < 0 ||
         PyDict_SetItem(env, key_protocol, req->version == 10 ? http_10 : http_11) < 0 ||
-        PyDict_SetItem(env, key_input, input) < 0 || add_fields(c, env, req) < 0)
+        PyDict_SetItem(env, key_input, input) < 0 ||
+        (alike ? change_fields(c, env, req) : add_fields(c, env, req)) < 0)
         Py_CLEAR(env);
     return env;
 }

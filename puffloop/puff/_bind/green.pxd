@@ -12,8 +12,22 @@ cdef class Namespace:
     cdef object __weakref__
 
 
-cdef class Worker:
+cdef class Pool:
+    """The workers of one loop; lives in loop.clients."""
+
     cdef LoopBase loop      # borrowed in effect: the loop outlives its pool
+    cdef list idle
+    cdef Worker parked      # a list by Worker.next
+
+    cdef void link(self, Worker worker) noexcept
+    cdef void unlink(self, Worker worker) noexcept
+
+
+cdef class Worker:
+    cdef Pool pool
+    cdef LoopBase loop      # borrowed in effect: the loop outlives its pool
+    cdef Worker prev        # the list of those that are parked
+    cdef Worker next
     cdef object raw         # its greenlet; owned
     cdef object target      # the greenlet to switch to: raw, or one that user code made inside it
     cdef object hub         # the greenlet that switched in last
@@ -40,6 +54,9 @@ cdef int resume(Worker worker, object token) except -1
 cdef int throw_into(Worker worker, object token, object exc) except -1
 # Runs job() on a pooled worker, in the given contextvars context; returns when it parks or ends.
 cdef int run_job(LoopBase loop, object job, object context) except -1
+# The same, for one who keeps the loop's pool.
+cdef Pool pool_of(LoopBase loop)
+cdef int run_in(Pool pool, object job, object context) except -1
 # A worker under a bridge waits for a Future by way of the Task that awaits the bridge.
 cdef int yield_to_task(Worker worker, object future) except -1
 # The contextvars context that is current: itself, not a copy. None: there is none yet.

@@ -20,6 +20,9 @@ from puff._bind.loop cimport LoopBase, running
 import greenlet as _greenlet
 from cpython.object cimport PyObject
 
+cdef extern from "compat.h":
+    void puff_set_context(object context)
+
 cdef extern from *:
     """
     #include "greenlet/greenlet.h"
@@ -59,47 +62,62 @@ cdef enum:
 
 
 cdef class Pool:
-    """The workers of one loop; lives in loop.clients."""
-
-    cdef list idle
-    cdef set busy
-
     def __cinit__(self):
         self.idle = []
-        self.busy = set()
+
+    cdef void link(self, Worker worker) noexcept:
+        worker.next = self.parked
+        if worker.next is not None:
+            worker.next.prev = worker
+        self.parked = worker
+
+    cdef void unlink(self, Worker worker) noexcept:
+        if worker.prev is not None:
+            worker.prev.next = worker.next
+        elif self.parked is worker:
+            self.parked = worker.next
+        if worker.next is not None:
+            worker.next.prev = worker.prev
+        worker.prev = worker.next = None
 
     def _loop_closing(self, loop):
-        """Ends every worker: parked ones get GreenletExit where they wait."""
-        cdef Worker worker
-        for worker in list(self.busy):
+        """Ends every worker: parked ones get GreenletExit where they wait, once."""
+        cdef Worker worker = self.parked
+        parked = []
+        while worker is not None:
+            parked.append(worker)
+            worker = worker.next
+        for worker in parked:
             if worker.token is not None:
                 throw_into(worker, worker.token, GreenletExit())
         while self.idle:
             worker = self.idle.pop()
             puff_throw(worker.raw, GreenletExit())
-        self.busy.clear()
+        while self.parked is not None:  # one that waits again: what it waits for does not come
+            self.unlink(self.parked)
 
 
 cdef class Namespace:
     pass
 
 
-cdef Pool _pool(LoopBase loop):
-    pool = loop.clients.get(_pool_key)
+cdef Pool pool_of(LoopBase loop):
+    cdef Pool pool = loop.clients.get(_pool_key)
     if pool is None:
         pool = loop.clients[_pool_key] = Pool()
-    return <Pool>pool
+        pool.loop = loop
+    return pool
 
 
 cdef class Worker:
     def __call__(self):
         """The life of the greenlet: job after job, until GreenletExit finds it idle."""
-        cdef Pool pool = _pool(self.loop)
+        cdef Pool pool = self.pool
         while True:
             try:
-                # By the greenlet itself: from outside, one without Python frames
-                # looks as if it ran.
-                self.raw.gr_context = self.context
+                # By the greenlet itself, as greenlet does it: from outside, one without Python
+                # frames looks as if it ran.
+                puff_set_context(self.context)
                 self.context = None
                 self.job()
             except (SystemExit, KeyboardInterrupt) as exc:
@@ -111,8 +129,7 @@ cdef class Worker:
                     {"message": "unhandled exception in a greenlet", "exception": exc}
                 )
             self.job = self.locals = None
-            self.raw.gr_context = None  # an idle worker keeps no request's variables alive
-            pool.busy.discard(self)
+            puff_set_context(None)  # an idle worker keeps no request's variables alive
             if len(pool.idle) >= MAX_IDLE:
                 return
             pool.idle.append(self)
@@ -165,6 +182,7 @@ cdef int _switch_in(Worker worker, object exc) except -1:
 cdef int park(Worker worker, object token) except -1:
     worker.target = puff_current_greenlet()
     worker.token = token
+    worker.pool.link(worker)
     puff_switch(worker.hub)
     return 0
 
@@ -173,6 +191,7 @@ cdef int resume(Worker worker, object token) except -1:
     if worker.token is not token:
         return 0
     worker.token = None
+    worker.pool.unlink(worker)
     return _switch_in(worker, None)
 
 
@@ -180,6 +199,7 @@ cdef int throw_into(Worker worker, object token, object exc) except -1:
     if worker.token is not token:
         return 0
     worker.token = None
+    worker.pool.unlink(worker)
     return _switch_in(worker, exc)
 
 
@@ -194,16 +214,19 @@ cdef object own_context():
 
 
 cdef int run_job(LoopBase loop, object job, object context) except -1:
-    cdef Pool pool = _pool(loop)
+    return run_in(pool_of(loop), job, context)
+
+
+cdef int run_in(Pool pool, object job, object context) except -1:
     cdef Worker worker
     if pool.idle:
         worker = <Worker>pool.idle.pop()
     else:
         worker = Worker.__new__(Worker)
-        worker.loop = loop
+        worker.pool = pool
+        worker.loop = pool.loop
         worker.raw = puff_new_greenlet(worker)
     worker.job = job
     worker.target = worker.raw
     worker.context = context
-    pool.busy.add(worker)
     return _switch_in(worker, None)

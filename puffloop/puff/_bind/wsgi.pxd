@@ -1,7 +1,7 @@
 """A WSGI app on the C HTTP server."""
 
 from puff._bind.core cimport puff_http_request
-from puff._bind.green cimport Worker
+from puff._bind.green cimport Pool, Worker
 from puff._bind.http cimport HttpServer
 from puff._bind.waiter cimport Waiter
 
@@ -18,10 +18,13 @@ cdef class WsgiServer(HttpServer):
     cdef object context          # what each request's context is a copy of
     cdef object on_error
     cdef object threads          # an executor for apps that block, or None: on greenlets
-    cdef set calls               # of those that have not ended
+    cdef Pool pool               # of the greenlets
+    cdef Call newest             # of the calls that have not ended: a list by Call.older
     cdef puff_access_log *log    # owned, or NULL
 
     cdef int serve(self, puff_http_request *req) except -1
+    cdef void add(self, Call new) noexcept
+    cdef void remove(self, Call ended) noexcept
     cdef int report(self, str sentence, object exc, const puff_http_request *req) except -1
 
 
@@ -41,6 +44,8 @@ cdef class Call:
     cdef Waiter waiting          # for body bytes or a queue that falls
     cdef Worker worker           # the greenlet, while the app runs on one
     cdef object future           # done when the app has ended; made when somebody asks
+    cdef Call older              # the list of those that have not ended
+    cdef Call newer
 
     # What the request's body has now, at most n bytes (-1: all), with line at most one line; None:
     # nothing yet. b"" is the end. Raises ClientDisconnected.

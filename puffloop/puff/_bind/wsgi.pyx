@@ -17,6 +17,8 @@ piece before the next is asked for, close() is called once in any case.
 import contextvars
 import sys
 
+cimport cython
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.string cimport memchr
@@ -80,6 +82,7 @@ cdef extern from "access_log.h":
 cdef extern from *:
     const char *text_of "(const char *)PyUnicode_1BYTE_DATA" (object text)
     object PyContext_Copy(object context)
+    object PyMethod_New(object function, object instance)
 
 puff_environ_init()
 
@@ -138,6 +141,8 @@ cdef class _OnLoop(Waiter):
         return 0
 
 
+@cython.final
+@cython.freelist(32)
 cdef class Call:
     def __dealloc__(self):
         if self.req is not NULL:
@@ -243,7 +248,7 @@ cdef class Call:
         code = _status(status)
         self.fields = puff_fields_check_text(headers)
         self.status, self.reason = code, status
-        return self.write
+        return PyMethod_New(_write, self)
 
     def write(self, data):
         """PEP 3333's imperative way: sends bytes at once."""
@@ -258,7 +263,7 @@ cdef class Call:
         try:
             self.serve()
         except ClientDisconnected:
-            pass
+            self.give_up()  # or the core would wait for the response for ever
         except (GreenletExit, SystemExit, KeyboardInterrupt):
             self.give_up()
             raise
@@ -272,7 +277,7 @@ cdef class Call:
         environ, self.environ = self.environ, None  # which has us in its wsgi.input
         result = None
         try:
-            result = self.server.app(environ, self.start_response)
+            result = self.server.app(environ, PyMethod_New(_start_response, self))
             del environ
             self.send_all(result)
         finally:
@@ -320,7 +325,7 @@ cdef class Call:
         return 0
 
     def end_now(self):
-        self.server.calls.discard(self)
+        self.server.remove(self)
         future, self.future = self.future, None
         if future is not None and not future.done():
             future.set_result(None)
@@ -348,6 +353,10 @@ cdef class Call:
         if self.worker is not None and self.worker.token is not None:
             green.throw_into(self.worker, self.worker.token, GreenletExit())
 
+
+# Every request binds these two to its Call: without a look-up.
+cdef object _start_response = Call.__dict__["start_response"]
+cdef object _write = Call.__dict__["write"]
 
 # "200 OK" -> 200: an app has few, and uses them again and again.
 cdef dict _statuses = {}
@@ -456,7 +465,7 @@ cdef class WsgiServer(HttpServer):
         self.root = root_path.rstrip("/")
         self.template = _template(self.root, multiprocess)
         self.context = contextvars.copy_context()
-        self.calls = set()
+        self.pool = green.pool_of(loop)
         self.open(loop, &_host, <void *>self, &opts)
 
     def __dealloc__(self):
@@ -471,12 +480,27 @@ cdef class WsgiServer(HttpServer):
         new.threaded = self.threads is not None
         Py_INCREF(new)  # the core's reference, until on_done
         req.data = <void *>new
-        self.calls.add(new)
+        self.add(new)
         context = PyContext_Copy(self.context)
         if new.threaded:
             self.threads.submit(context.run, new)
             return 0
-        return green.run_job(self.loop, new, context)
+        return green.run_in(self.pool, new, context)
+
+    cdef void add(self, Call new) noexcept:
+        new.older = self.newest
+        if new.older is not None:
+            new.older.newer = new
+        self.newest = new
+
+    cdef void remove(self, Call ended) noexcept:
+        if ended.newer is not None:
+            ended.newer.older = ended.older
+        elif self.newest is ended:
+            self.newest = ended.older
+        if ended.older is not None:
+            ended.older.newer = ended.newer
+        ended.older = ended.newer = None
 
     cdef int report(self, str sentence, object exc, const puff_http_request *req) except -1:
         method = PyBytes_FromStringAndSize(req.method.ptr, req.method.len)
@@ -486,8 +510,12 @@ cdef class WsgiServer(HttpServer):
 
     def tasks(self):
         """A future of each request whose app has not ended; cancelling it kills its greenlet."""
-        cdef Call each
-        return [each.ended_future() for each in self.calls]
+        cdef Call each = self.newest
+        futures = []
+        while each is not None:
+            futures.append(each.ended_future())
+            each = each.older
+        return futures
 
 
 cdef dict _template(str root, bint multiprocess):

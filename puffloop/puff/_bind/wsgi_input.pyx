@@ -4,9 +4,13 @@ Nothing is kept here: what has arrived lies in the core until it is taken. A rea
 parks the app's greenlet (or blocks its thread) until there is more.
 """
 
+cimport cython
+
 from puff._bind.wsgi cimport Call
 
 
+@cython.final
+@cython.freelist(32)
 cdef class Input:
     """A stream of bytes, as PEP 3333 asks for: read, readline, readlines, iteration."""
 
