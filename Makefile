@@ -63,6 +63,8 @@ bench-loop: ## one table of it: the loop
 	examples/bench/run loop
 bench-http: ## one table of it: HTTP
 	examples/bench/run http
+bench-wsgi: ## one table of it: WSGI
+	examples/bench/run wsgi
 bench-postgres: ## one table of it: Postgres
 	examples/bench/run postgres
 bench-redis: ## one table of it: Redis
@@ -72,4 +74,4 @@ wheel: $(ready) ## dist/*.whl, repaired by auditwheel and tried in an empty envi
 clean: ## everything that make made, but not .venv
 	rm -rf build dist
 
-.PHONY: help setup build serve test test-c test-py asan valgrind test-all test-unstable test-bare lint fmt typing bench bench-loop bench-http bench-postgres bench-redis wheel clean
+.PHONY: help setup build serve test test-c test-py asan valgrind test-all test-unstable test-bare lint fmt typing bench bench-loop bench-http bench-wsgi bench-postgres bench-redis wheel clean

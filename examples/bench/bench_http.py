@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -61,13 +62,18 @@ def requests_of(output: str) -> int:
 
 
 def load(name: str, app: str, path: str, script: str) -> Sample:
+    return load_argv(partial(argv_of, name, app), path, script)
+
+
+def load_argv(argv_at: Callable[[int], list[str]], path: str, script: str) -> Sample:
+    """One round of wrk against the server that these arguments start at a port."""
     port = free_port()
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as lua:
         lua.write(script)
         lua.flush()
         wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", *(["-s", lua.name] if script else [])]
         url = f"http://127.0.0.1:{port}{path}"
-        with server(argv_of(name, app, port), port, HERE) as pid:
+        with server(argv_at(port), port, HERE) as pid:
             client(*wrk, "-d1", url)
             return under_load(pid, lambda: requests_of(client(*wrk, f"-d{SECONDS:.0f}", url)))
 

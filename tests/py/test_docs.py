@@ -18,7 +18,7 @@ PAGES = {
 
 
 def test_pages_have_examples() -> None:
-    assert {"postgres.md", "redis.md", "worlds.md", "loop.md", "http.md"} <= set(PAGES)
+    assert {"postgres.md", "redis.md", "worlds.md", "loop.md", "http.md", "wsgi.md"} <= set(PAGES)
 
 
 @pytest.mark.parametrize("page", PAGES)
