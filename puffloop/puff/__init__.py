@@ -16,16 +16,20 @@ _WHERE = {
     "LoopStats": "puff.stats",
     "Policy": "puff.policy",
     "await_": "puff.greenlet",
+    "blocking": "puff.greenlet",
     "install": "puff.policy",
     "is_asyncio": "puff.greenlet",
     "is_greenlet": "puff.greenlet",
     "join_all": "puff.greenlet",
+    "join_iter": "puff.greenlet",
     "new_event_loop": "puff.policy",
     "run": "puff.policy",
     "sleep_ms": "puff.greenlet",
     "spawn": "puff.greenlet",
+    "spawn_blocking": "puff.greenlet",
     "to_greenlet": "puff.greenlet",
     "value_of": "puff._types",
+    "wrap_async": "puff.greenlet",
 }
 
 __all__ = sorted(_WHERE)

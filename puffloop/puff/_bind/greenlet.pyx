@@ -1,59 +1,23 @@
 # cython: language_level=3
-"""puff.spawn and what it returns; sleep_ms. Both are Waiters, so they work in every world."""
+"""puff.spawn, what it returns and who waits for that; sleep_ms. All wait by Waiters, so they work
+in every world.
+"""
 
 import asyncio
 import contextvars
+from collections import deque
 
 from puff._bind cimport green
-from puff._bind.core cimport puff_timer, puff_timer_init, puff_timer_start, puff_timer_stop
 from puff._bind.loop cimport LoopBase, of_thread, primary, running
+from puff._bind.timed cimport TimedWaiter
 from puff._bind.waiter cimport Waiter, call
 
 import greenlet as _greenlet
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
 
 GreenletExit = _greenlet.GreenletExit
 
 
-cdef struct OwnedTimer:
-    puff_timer timer  # first, so that the core's pointer to it is a pointer to this
-    PyObject *owner   # borrowed; the running timer holds a reference
-
-
-cdef class _TimedWaiter(Waiter):
-    """A waiter that a timer can end."""
-
-    cdef OwnedTimer timer
-    cdef bint timing
-
-    cdef int arm(self, unsigned long long timeout_ms) except -1:
-        puff_timer_init(&self.timer.timer, self.loop.core, on_timer)
-        self.timer.owner = <PyObject *>self
-        if puff_timer_start(&self.timer.timer, timeout_ms) != 0:
-            raise MemoryError
-        self.timing = True
-        Py_INCREF(self)
-        return 0
-
-    cdef void disarm(self) noexcept:
-        if self.timing:
-            self.timing = False
-            puff_timer_stop(&self.timer.timer)
-            Py_DECREF(self)
-
-    cdef void fired(self) noexcept:
-        pass
-
-
-cdef void on_timer(puff_timer *t) noexcept:
-    cdef _TimedWaiter waiter = <_TimedWaiter>(<OwnedTimer *>t).owner
-    waiter.timing = False
-    waiter.fired()
-    Py_DECREF(waiter)
-
-
-cdef class _Sleep(_TimedWaiter):
+cdef class _Sleep(TimedWaiter):
     cdef unsigned long long ms
 
     cdef int start(self) except -1:
@@ -81,7 +45,7 @@ def sleep_ms(ms):
     return call(waiter)
 
 
-cdef class _Join(_TimedWaiter):
+cdef class _Join(TimedWaiter):
     """Waits for one greenlet (its value is the answer) or for several (a list is)."""
 
     cdef list greenlets
@@ -92,9 +56,9 @@ cdef class _Join(_TimedWaiter):
     cdef int start(self) except -1:
         cdef Greenlet greenlet
         for greenlet in self.greenlets:
-            if greenlet.loop is not self.loop and greenlet.state != DEAD:
+            if _elsewhere(greenlet, self.loop):
                 self.leave()
-                raise RuntimeError("the greenlet runs on another loop: join it there")
+                raise _another_loop()
             if greenlet.state == DEAD:
                 if self.ended(greenlet):
                     return 0
@@ -104,7 +68,7 @@ cdef class _Join(_TimedWaiter):
         if self.n_alive == 0:
             self.answer()
         elif self.timeout is not None:
-            self.arm(<unsigned long long>max(0.0, self.timeout * 1000 + 0.999))
+            self.arm_seconds(self.timeout)
         return 0
 
     cdef bint ended(self, Greenlet greenlet) noexcept:
@@ -147,13 +111,27 @@ cdef class _Join(_TimedWaiter):
         self.leave()
 
 
-cdef object _join(list greenlets, bint single, object timeout):
-    cdef _Join waiter
+cdef bint _elsewhere(Greenlet greenlet, LoopBase loop) noexcept:
+    return greenlet.loop is not loop and greenlet.state != DEAD
+
+
+cdef object _another_loop():
+    return RuntimeError("the greenlet runs on another loop: join it there")
+
+
+cdef int _refuse_itself(list greenlets) except -1:
     cdef green.Worker worker = green.current()
     cdef Greenlet greenlet
-    for greenlet in greenlets:
-        if worker is not None and greenlet.worker is worker:
-            raise RuntimeError("a greenlet cannot join itself")
+    if worker is not None:
+        for greenlet in greenlets:
+            if greenlet.worker is worker:
+                raise RuntimeError("a greenlet cannot join itself")
+    return 0
+
+
+cdef object _join(list greenlets, bint single, object timeout):
+    cdef _Join waiter
+    _refuse_itself(greenlets)
     waiter = _Join()
     waiter.greenlets = greenlets
     waiter.single = single
@@ -165,10 +143,118 @@ def join_all(list greenlets, timeout=None):
     return _join(greenlets, False, timeout)
 
 
-cdef enum State:
-    WAITING  # on the ready ring
-    ALIVE
-    DEAD
+cdef class _Arrival(Waiter):
+    """Waits for the next one of a join_iter() to end."""
+
+    cdef JoinIter source
+    cdef Greenlet greenlet  # that has ended, for us
+
+    cdef int start(self) except -1:
+        self.source.watch(self.loop)
+        self.source.waiting.append(self)
+        self.source.match()
+        return 0
+
+    cdef void take(self, Greenlet greenlet) noexcept:
+        self.greenlet = greenlet
+        greenlet.retrieved = True
+        if greenlet.error is None:
+            self.resolve(greenlet.result)
+        else:
+            self.reject(greenlet.error)
+
+    cdef void abandon(self) noexcept:
+        self.source.n_asked -= 1
+        self.source.waiting.remove(self)
+
+    cdef void untaken(self) noexcept:
+        self.source.n_asked -= 1
+        self.source.arrived.appendleft(self.greenlet)
+        self.source.match()
+
+
+cdef class JoinIter:
+    """What join_iter() returns: an iterator, and an asynchronous one."""
+
+    cdef list greenlets
+    cdef object arrived     # deque of those that have ended and were not asked for
+    cdef object waiting     # deque of _Arrival; one of the two is empty
+    cdef Py_ssize_t n_asked
+    cdef bint watching
+
+    cdef int watch(self, LoopBase loop) except -1:
+        """On the loop's thread, before the first wait: from here on each end is told to us."""
+        cdef Greenlet greenlet
+        if self.watching:
+            return 0
+        _refuse_itself(self.greenlets)
+        for greenlet in self.greenlets:
+            if _elsewhere(greenlet, loop):
+                raise _another_loop()
+        self.watching = True
+        dead = [each for each in self.greenlets if (<Greenlet>each).state == DEAD]
+        self.arrived.extend(sorted(dead, key=_order))
+        for greenlet in self.greenlets:
+            if greenlet.state != DEAD:
+                greenlet.joiners.append(self)
+        return 0
+
+    cdef void deliver(self, Greenlet greenlet) noexcept:
+        self.arrived.append(greenlet)
+        self.match()
+
+    cdef void match(self) noexcept:
+        cdef _Arrival waiter
+        while self.arrived and self.waiting:
+            waiter = self.waiting.popleft()
+            waiter.take(self.arrived.popleft())
+
+    cdef object ask(self):
+        """None: everything has been asked for."""
+        cdef _Arrival waiter
+        if self.n_asked >= len(self.greenlets):
+            return None
+        self.n_asked += 1
+        waiter = _Arrival()
+        waiter.source = self
+        return waiter
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        waiter = self.ask()
+        if waiter is None:
+            raise StopIteration
+        return call(<Waiter>waiter)
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        waiter = self.ask()
+        if waiter is None:
+            raise StopAsyncIteration
+        return call(<Waiter>waiter)
+
+
+def _order(Greenlet greenlet):
+    return greenlet.order
+
+
+def join_iter(list greenlets):
+    cdef JoinIter self = JoinIter()
+    for each in greenlets:
+        if not isinstance(each, Greenlet):
+            raise TypeError(f"join_iter() takes greenlets, not {type(each).__name__}")
+    self.greenlets = greenlets
+    self.arrived, self.waiting = deque(), deque()
+    return self
+
+
+# ---- spawn() -------------------------------------------------------------------------------------
+
+cdef unsigned long long _n_ended = 0
 
 
 cdef class Greenlet:
@@ -176,15 +262,6 @@ cdef class Greenlet:
 
     `dead` is True once it has ended, `value` is what it returned (None before, or when it raised).
     """
-
-    cdef LoopBase loop
-    cdef object fn, args, kwargs, context
-    cdef object result, error
-    cdef list joiners
-    cdef green.Worker worker
-    cdef State state
-    cdef bint retrieved, killed
-    cdef object __weakref__
 
     @property
     def dead(self):
@@ -236,8 +313,10 @@ cdef class Greenlet:
         self._end(result, error)
 
     cdef int _end(self, object result, object error) except -1:
+        global _n_ended
         cdef list joiners = self.joiners
-        cdef _Join joiner
+        _n_ended += 1
+        self.order = _n_ended
         self.state = DEAD
         self.result = result
         self.error = error
@@ -245,7 +324,10 @@ cdef class Greenlet:
         self.fn = self.args = self.kwargs = self.context = None
         self.joiners = []
         for joiner in joiners:
-            joiner.deliver(self)
+            if isinstance(joiner, _Join):
+                (<_Join>joiner).deliver(self)
+            else:
+                (<JoinIter>joiner).deliver(self)
         return 0
 
     def __del__(self):
@@ -268,6 +350,13 @@ def _run(Greenlet greenlet):
             greenlet._end(None, exc)  # it could not even begin
 
 
+cdef LoopBase loop_here():
+    cdef LoopBase loop = running()
+    if loop is None:
+        loop = primary()
+    return of_thread() if loop is None else loop
+
+
 def spawn(fn, *args, **kwargs):
     """Run `fn(*args, **kwargs)` on a greenlet of the loop, from the loop's next turn on; return its
     `Greenlet`.
@@ -285,18 +374,15 @@ def spawn(fn, *args, **kwargs):
     cdef LoopBase loop
     if not callable(fn):
         raise TypeError(f"spawn() takes a callable, not {type(fn).__name__}")
-    loop = running()
     greenlet = Greenlet()
     greenlet.fn, greenlet.args, greenlet.kwargs = fn, args, kwargs
     greenlet.context = contextvars.copy_context()
     greenlet.joiners = []
-    if loop is not None:
-        greenlet.loop = loop
+    loop = greenlet.loop = loop_here()
+    if running() is loop:
         loop.schedule(_run, greenlet)
-        return greenlet
-    loop = primary()
-    greenlet.loop = loop if loop is not None else of_thread()
-    greenlet.loop.call_soon_threadsafe(_run, greenlet)
+    else:
+        loop.call_soon_threadsafe(_run, greenlet)
     return greenlet
 
 

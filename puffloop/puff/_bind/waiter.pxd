@@ -24,13 +24,16 @@ cdef class Waiter:
     cdef WaiterState state
     cdef World world
 
-    # Overrides. Both run on the loop's thread with the GIL. start() hands the operation to
+    # Overrides. All run on the loop's thread with the GIL. start() hands the operation to
     # the core and may
     # resolve at once; it keeps a reference to self until the core's callback has run.
     # abandon() says that
     # nobody waits any more: the core's callback still comes, once, and resolve() then does nothing.
+    # untaken() says so of one that had its answer, on the loop's thread too: what came with it can
+    # go to somebody else.
     cdef int start(self) except -1
     cdef void abandon(self) noexcept
+    cdef void untaken(self) noexcept
 
     # For the client's trampolines, once each, on the loop's thread with the GIL.
     cdef void resolve(self, object value) noexcept

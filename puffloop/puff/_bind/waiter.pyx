@@ -35,6 +35,9 @@ cdef class Waiter:
     cdef void abandon(self) noexcept:
         pass
 
+    cdef void untaken(self) noexcept:
+        pass
+
     cdef bint wanted(self) noexcept:
         return self.state == W_STARTED
 
@@ -83,6 +86,9 @@ cdef class Waiter:
         if self.state == W_STARTED:
             self.state = W_ABANDONED
             self.abandon()
+        elif self.state == W_DONE:
+            self.state = W_ABANDONED
+            self.untaken()
 
     cdef object _outcome(self):
         error = self.error
