@@ -10,11 +10,22 @@ from typing import Any
 
 # name -> the module that has it
 _WHERE = {
+    "BoundedSemaphore": "puff.sync",
+    "Event": "puff.sync",
+    "File": "puff.files",
     "Greenlet": "puff.greenlet",
     "GreenletExit": "puff.greenlet",
+    "LifoQueue": "puff.sync",
+    "Lock": "puff.sync",
     "Loop": "puff.policy",
     "LoopStats": "puff.stats",
     "Policy": "puff.policy",
+    "PriorityQueue": "puff.sync",
+    "Queue": "puff.sync",
+    "QueueEmpty": "puff.sync",
+    "QueueFull": "puff.sync",
+    "QueueShutDown": "puff.sync",
+    "Semaphore": "puff.sync",
     "await_": "puff.greenlet",
     "blocking": "puff.greenlet",
     "install": "puff.policy",
@@ -23,6 +34,8 @@ _WHERE = {
     "join_all": "puff.greenlet",
     "join_iter": "puff.greenlet",
     "new_event_loop": "puff.policy",
+    "open_file": "puff.files",
+    "read_file_bytes": "puff.files",
     "run": "puff.policy",
     "sleep_ms": "puff.greenlet",
     "spawn": "puff.greenlet",
@@ -30,6 +43,7 @@ _WHERE = {
     "to_greenlet": "puff.greenlet",
     "value_of": "puff._types",
     "wrap_async": "puff.greenlet",
+    "write_file_bytes": "puff.files",
 }
 
 __all__ = sorted(_WHERE)

@@ -1,4 +1,10 @@
 from puff._types import value_of as value_of
+from puff.files import (
+    File as File,
+    open_file as open_file,
+    read_file_bytes as read_file_bytes,
+    write_file_bytes as write_file_bytes,
+)
 from puff.greenlet import (
     Greenlet as Greenlet,
     GreenletExit as GreenletExit,
@@ -22,3 +28,15 @@ from puff.policy import (
     run as run,
 )
 from puff.stats import LoopStats as LoopStats
+from puff.sync import (
+    BoundedSemaphore as BoundedSemaphore,
+    Event as Event,
+    LifoQueue as LifoQueue,
+    Lock as Lock,
+    PriorityQueue as PriorityQueue,
+    Queue as Queue,
+    QueueEmpty as QueueEmpty,
+    QueueFull as QueueFull,
+    QueueShutDown as QueueShutDown,
+    Semaphore as Semaphore,
+)

@@ -1,5 +1,7 @@
 """Python that blocks, on threads of ours."""
 
+from puff._bind.waiter cimport Waiter
+
 
 cdef class Threads:
     cdef object jobs          # queue.SimpleQueue of Job
@@ -20,6 +22,17 @@ cdef class Job:
     cdef void run(self) noexcept
     # Before it has begun: it never will, and on_end is not called.
     cdef void take_back(self) noexcept
+
+
+cdef class ThreadCall(Waiter):
+    cdef Threads threads
+    cdef Job job
+    cdef object fn
+    cdef tuple args
+    cdef dict kwargs
+
+    # Override: the job has ended, and nobody takes what it returned (None: it raised).
+    cdef void lost(self, object result) noexcept
 
 
 # Runs fn on one of the threads: what it returns, in the caller's world.

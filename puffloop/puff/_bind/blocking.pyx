@@ -97,13 +97,7 @@ def _work(Threads threads):
 
 # ---- a call that waits for its job ---------------------------------------------------------------
 
-cdef class _ThreadCall(Waiter):
-    cdef Threads threads
-    cdef Job job
-    cdef object fn
-    cdef tuple args
-    cdef dict kwargs
-
+cdef class ThreadCall(Waiter):
     cdef int start(self) except -1:
         self.job = self.threads.submit(self.fn, self.args, self.kwargs, self.ended)
         self.fn = self.args = self.kwargs = None
@@ -112,19 +106,27 @@ cdef class _ThreadCall(Waiter):
     cdef void abandon(self) noexcept:
         self.job.take_back()
 
+    cdef void untaken(self) noexcept:
+        self.lost(self.value)
+
+    cdef void lost(self, result) noexcept:
+        pass
+
     def ended(self, result, error):
         self.loop.call_soon_threadsafe(_deliver, self, result, error)
 
 
-def _deliver(_ThreadCall waiter, result, error):
-    if error is None:
+def _deliver(ThreadCall waiter, result, error):
+    if not waiter.wanted():
+        waiter.lost(result)
+    elif error is None:
         waiter.resolve(result)
     else:
         waiter.reject(error)
 
 
 cdef object call_in(Threads threads, object fn, tuple args, dict kwargs):
-    cdef _ThreadCall waiter = _ThreadCall()
+    cdef ThreadCall waiter = ThreadCall()
     waiter.threads = threads
     waiter.fn, waiter.args, waiter.kwargs = fn, args, kwargs
     return call(waiter)
