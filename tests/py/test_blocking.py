@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-import os
-import subprocess
 import sys
 import threading
 import weakref
 
 import pytest
-from worlds import every_world, in_coroutine, on_loop, refused_on_foreign_loop
+from worlds import every_world, in_coroutine, on_loop, refused_on_foreign_loop, script
 
 import puff
 
@@ -21,15 +19,6 @@ var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset"
 
 def thread_name():
     return threading.current_thread().name
-
-
-def script(text, **env):
-    """Runs a Python program, within a bound; what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", text], env=os.environ | env, capture_output=True, timeout=30
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode().split()
 
 
 # ---- spawn_blocking() ----------------------------------------------------------------------------

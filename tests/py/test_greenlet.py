@@ -6,7 +6,7 @@ import asyncio
 import gc
 
 import pytest
-from worlds import on_loop, refused_on_foreign_loop, sync_worlds
+from worlds import on_loop, refused_on_foreign_loop, script, sync_worlds
 
 import puff
 
@@ -144,3 +144,236 @@ def test_join_iter_mixes_greenlets_and_blocking_ones() -> None:
         return {value async for value in puff.join_iter(greenlets)}
 
     assert on_loop(main()) == {"greenlet", "thread"}
+
+
+# ---- join() and kill() ---------------------------------------------------------------------------
+
+
+async def parked(job, *args):
+    """A greenlet that waits already."""
+    greenlet = puff.spawn(job, *args)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not greenlet.dead
+    return greenlet
+
+
+def test_several_join_with_timeouts_of_their_own() -> None:
+    async def main():
+        greenlet = puff.spawn(nap, 40, "value")
+        joins = [greenlet.join(timeout=t) for t in (0.001, 5, None, 0.001)]
+        return await asyncio.gather(
+            *joins, asyncio.to_thread(greenlet.join), return_exceptions=True
+        )
+
+    a, *values, b, thread = on_loop(main())
+    assert type(a) is type(b) is TimeoutError
+    assert values == ["value"] * 2 and thread == "value"
+
+
+@pytest.mark.parametrize("ends", ["value", ValueError("raised")])
+def test_joined_again_it_ends_the_same(ends) -> None:
+    async def main():
+        greenlet = puff.spawn(nap, 1, ends)
+        first = await asyncio.gather(greenlet.join(), return_exceptions=True)
+        again = await asyncio.gather(greenlet.join(), greenlet.join(0), return_exceptions=True)
+        return [*first, *again]
+
+    assert on_loop(main()) == [ends] * 3
+
+
+def test_killed_by_itself_it_ends_where_it_waits_next() -> None:
+    steps = []
+
+    def job(box):
+        box[0].kill()
+        steps.append("runs on")
+        puff.sleep_ms(60_000)
+        steps.append("never")
+
+    async def main():
+        box = []
+        box.append(puff.spawn(job, box))
+        return await box[0].join(timeout=5)
+
+    assert isinstance(on_loop(main()), puff.GreenletExit)
+    assert steps == ["runs on"]
+
+
+def test_killed_from_a_thread() -> None:
+    async def main():
+        greenlet = await parked(nap, 60_000)
+        await asyncio.to_thread(greenlet.kill)
+        return await greenlet.join(timeout=5)
+
+    assert isinstance(on_loop(main()), puff.GreenletExit)
+
+
+def test_killed_with_its_answer_on_the_way() -> None:
+    async def main():
+        event = puff.Event()
+        greenlet = await parked(event.wait)
+        event.set()  # it is on the ring
+        greenlet._kill()
+        return await greenlet.join(timeout=5)
+
+    assert isinstance(on_loop(main()), puff.GreenletExit)
+
+
+def test_killed_when_it_has_ended_it_stays_as_it_is() -> None:
+    async def main():
+        greenlet = puff.spawn(nap, 1, "value")
+        await greenlet.join()
+        greenlet.kill()
+        await asyncio.sleep(0.001)
+        return await greenlet.join(), greenlet.value
+
+    assert on_loop(main()) == ("value", "value")
+
+
+def test_it_may_ignore_a_kill() -> None:
+    def stubborn():
+        try:
+            puff.sleep_ms(60_000)
+        except puff.GreenletExit:
+            return nap(1, "went on")
+
+    async def main():
+        greenlet = await parked(stubborn)
+        greenlet.kill()
+        return await greenlet.join(timeout=5)
+
+    assert on_loop(main()) == "went on"
+
+
+def test_what_its_cleanup_raises_is_what_join_raises() -> None:
+    def job():
+        try:
+            puff.sleep_ms(60_000)
+        finally:
+            raise LookupError("cleanup")
+
+    async def main():
+        greenlet = await parked(job)
+        greenlet.kill()
+        with pytest.raises(LookupError, match="cleanup") as caught:
+            await greenlet.join(timeout=5)
+        assert isinstance(caught.value.__context__, puff.GreenletExit)
+
+    on_loop(main())
+
+
+def test_keyboard_interrupt_leaves_the_loop() -> None:
+    def job():
+        puff.sleep_ms(1)
+        raise KeyboardInterrupt
+
+    async def main():
+        puff.spawn(job)
+        await asyncio.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        on_loop(main())
+
+
+def test_no_task_is_current_in_a_greenlet() -> None:
+    def job():
+        with pytest.raises(RuntimeError):
+            asyncio.current_task()
+        return True
+
+    async def main():
+        return await puff.spawn(job).join()
+
+    assert on_loop(main())
+
+
+# ---- depth ---------------------------------------------------------------------------------------
+
+
+def test_recursion_without_end_is_an_error_and_not_a_crash() -> None:
+    def down(n):
+        return down(n + 1)
+
+    def park_below(n):
+        return park_below(n - 1) + 1 if n else nap(1, 0)
+
+    async def main():
+        for _ in range(3):
+            greenlets = [puff.spawn(down, 0) for _ in range(3)]
+            deep = [puff.spawn(park_below, 300) for _ in range(20)]
+            for greenlet in greenlets:
+                with pytest.raises(RecursionError):
+                    await greenlet.join()
+            assert await puff.join_all(deep) == [300] * 20
+        return await puff.spawn(nap, 1, "well").join()
+
+    assert on_loop(main()) == "well"
+
+
+# ---- what becomes of those that still wait -------------------------------------------------------
+
+
+def test_a_loop_closes_with_a_thousand_that_wait() -> None:
+    ended = []
+
+    def job(n):
+        try:
+            puff.sleep_ms(60_000)
+        finally:
+            ended.append(n)
+
+    async def main():
+        greenlets = [puff.spawn(job, n) for n in range(1000)]
+        await puff.sleep_ms(5)
+        return greenlets
+
+    greenlets = on_loop(main())
+    assert sorted(ended) == list(range(1000))
+    assert all(greenlet.dead for greenlet in greenlets)
+
+
+def test_collected_with_a_loop_that_was_never_closed() -> None:
+    out = script(
+        "import gc, puff\n"
+        "loop = puff.new_event_loop()\n"
+        "async def main():\n"
+        "    for _ in range(10): puff.spawn(puff.sleep_ms, 60_000)\n"
+        "    await puff.sleep_ms(2)\n"
+        "loop.run_until_complete(main())\n"
+        "del loop\n"
+        "gc.collect()\n"
+        "print('alive')\n"
+    )
+    assert out == ["alive"]
+
+
+@pytest.mark.parametrize("where", ["in a script", "on a loop"])
+def test_the_interpreter_exits_while_some_wait(where) -> None:
+    run = "puff.sleep_ms(2)" if where == "in a script" else "loop.run_until_complete(main())"
+    out = script(
+        "import puff\n"
+        "async def main(): await puff.sleep_ms(2)\n"
+        "loop = puff.new_event_loop()\n"
+        "def job():\n"
+        "    puff.spawn(puff.sleep_ms, 60_000); puff.sleep_ms(60_000)\n"
+        "async def start(): puff.spawn(job)\n"
+        "if 'script' in " + repr(where) + ": puff.spawn(job)\n"
+        "else: loop.run_until_complete(start())\n" + run + "\n"
+        "print('end')\n"
+    )
+    assert out == ["end"]
+
+
+def test_fork_in_a_greenlet() -> None:
+    out = script(
+        "import os, puff\n"
+        "def job():\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0: os._exit(7)\n"
+        "    puff.sleep_ms(1)\n"
+        "    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n"
+        "async def main(): print(await puff.spawn(job).join())\n"
+        "puff.run(main())\n"
+    )
+    assert out == ["7"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -59,3 +62,12 @@ def refused_on_foreign_loop(call: Callable[[], Any]) -> None:
             call()
 
     asyncio.run(main())
+
+
+def script(text: str, **env: str) -> list[str]:
+    """Runs a Python program in a process of its own; the words that it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", text], env=os.environ | env, capture_output=True, timeout=30
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode().split()
