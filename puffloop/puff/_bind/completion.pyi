@@ -21,9 +21,9 @@ def wrap_async(
 ) -> Greenlet[Any]: ...
 @overload
 def wrap_async(
-    f: Callable[[Return], object], join: bool = True, *, wrap_return: Callable[[Any], T]
+    f: Callable[[Return], object], join: Literal[True] = True, *, wrap_return: Callable[[Any], T]
 ) -> Reply[T]: ...
 @overload
 def wrap_async(
-    f: Callable[[Return], object], join: bool = True, wrap_return: None = None
+    f: Callable[[Return], object], join: Literal[True] = True, wrap_return: None = None
 ) -> Reply[Any]: ...
