@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import weakref
@@ -166,6 +167,79 @@ def test_a_run_looks_for_io_at_least_once(loop) -> None:
     loop.remove_reader(ours)
     ours.close()
     theirs.close()
+
+
+def test_what_was_queued_before_a_run_runs_before_what_its_first_look_finds(loop) -> None:
+    ours, theirs = socket.socketpair()
+    seen = []
+
+    class Hears(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            seen.append("data")
+
+    transport, _ = loop.run_until_complete(loop.create_connection(Hears, sock=ours))
+    loop.run_until_complete(asyncio.sleep(0))
+    theirs.send(b"x")
+    loop.call_soon(seen.append, "queued")
+    run_ready(loop)
+    run_ready(loop)
+    assert seen == ["queued", "data"]
+    transport.close()
+    run_ready(loop)
+    theirs.close()
+
+
+def test_a_run_that_stops_at_once_serves_io_and_leaves_what_callbacks_queue(loop) -> None:
+    ours, theirs = socket.socketpair()
+    seen = []
+    loop.add_reader(ours, lambda: seen.append(ours.recv(1)))
+    theirs.send(b"x")
+    loop.call_soon(loop.call_soon, seen.append, "later")
+    loop.call_soon(loop.call_soon, seen.append, "last")
+    run_ready(loop)
+    assert seen == [b"x"]
+    run_ready(loop)
+    assert seen == [b"x", "later", "last"]
+    loop.remove_reader(ours)
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="from 3.14 on")
+def test_cancelling_a_threadsafe_handle_waits_for_its_callback(loop) -> None:
+    started = threading.Event()
+    seen = []
+
+    def callback() -> None:
+        started.set()
+        time.sleep(0.05)
+        seen.append("ran")
+        loop.stop()
+
+    def thread() -> None:
+        handle = loop.call_soon_threadsafe(callback)
+        started.wait()
+        handle.cancel()
+        seen.append("cancelled")
+
+    each = threading.Thread(target=thread)
+    each.start()
+    loop.run_forever()
+    each.join()
+    assert seen == ["ran", "cancelled"]
+
+
+def test_a_task_is_what_asyncio_tasks_says_when_it_is_made(loop, monkeypatch) -> None:
+    class Mine(asyncio.tasks._PyTask):
+        pass
+
+    monkeypatch.setattr(asyncio.tasks, "Task", Mine)
+
+    async def nothing() -> None: ...
+
+    task = loop.create_task(nothing())
+    assert type(task) is Mine
+    loop.run_until_complete(task)
 
 
 # ---- short sleeps --------------------------------------------------------------------------------

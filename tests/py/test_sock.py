@@ -365,6 +365,16 @@ def test_sendfile(loop: Any) -> None:
         assert run(loop, loop.sock_sendfile(b, io.BytesIO(b"xyz"))) == 3
 
 
+def test_a_sendfile_of_nothing_moves_the_file_where_this_python_does(loop: Any) -> None:
+    a, b = make_tcp_pair()
+    with a, b, tempfile.TemporaryFile() as file:
+        file.write(b"abcdef")
+        file.seek(2)
+        assert run(loop, loop.sock_sendfile(b, file, 6)) == 0
+        sends = asyncio.SelectorEventLoop._sock_sendfile_update_filepos
+        assert file.tell() == (2 if "total_sent" in sends.__code__.co_varnames else 6)
+
+
 def test_cancelled_sendfile_leaves_the_file_where_it_stopped(puff_loop: Any) -> None:
     """As documented; asyncio's leaves it where it began."""
     loop = puff_loop

@@ -121,11 +121,11 @@ static void took(puff_loop_object *loop, PyObject *queued) {
     }
 }
 
-static int run_ring(puff_loop_object *loop) {
+static int run_first(puff_loop_object *loop, size_t n) {
     int rc = 0;
     settle(loop);
     loop->d.n_queued = 0;
-    for (size_t n = puff_ring_len(&loop->d.ring); n > 0 && rc == 0; n--) {
+    for (; n > 0 && rc == 0; n--) {
         if (puff_ring_len(&loop->d.ring) == 0) break; /* a callback ran a nested loop */
         puff_entry e = puff_ring_pop(&loop->d.ring);
         rc = run_entry(loop, e);
@@ -172,7 +172,27 @@ static int turn(puff_loop_object *loop, bool may_skip) {
     if (!may_skip && look(loop) < 0) return -1;
     if (PyErr_CheckSignals() < 0) return -1;
     loop->d.n_turns++;
-    return run_ring(loop);
+    return run_first(loop, puff_ring_len(&loop->d.ring));
+}
+
+/* What is queued when a run begins runs before what its first look finds: asyncio looks first, but
+ * runs its events last. (A protocol that somebody has just been told to wait for may be called.) */
+static int run_queued(puff_loop_object *loop) {
+    size_t n = loop->core ? puff_ring_len(&loop->d.ring) : 0;
+    if (n == 0) return 0;
+    loop->d.ticks = puff_ticks();
+    return PyErr_CheckSignals() < 0 ? -1 : run_first(loop, n);
+}
+
+/* It has stopped the loop at once: the events of this turn still run, and what the callbacks have
+ * queued stays for the next run. */
+static int run_events_alone(puff_loop_object *loop) {
+    puff_ring *r = &loop->d.ring;
+    size_t later = puff_ring_len(r);
+    if (look(loop) < 0 || PyErr_CheckSignals() < 0) return -1;
+    size_t n = puff_ring_len(r) - later;
+    puff_ring_rotate(r, later);
+    return run_first(loop, n);
 }
 
 int puff_dispatch_turn(PyObject *self) { return turn(loop_of(self), false); }
@@ -181,7 +201,8 @@ int puff_dispatch_turns(PyObject *self) {
     puff_loop_object *loop = loop_of(self);
     bool outer = loop->d.running;
     loop->d.running = true;
-    int rc = turn(loop, false);
+    int rc = run_queued(loop);
+    if (rc == 0) rc = loop->d.stopping && loop->core ? run_events_alone(loop) : turn(loop, false);
     while (rc == 0 && !loop->d.stopping) rc = turn(loop, true);
     loop->d.running = outer;
     settle(loop);
@@ -360,12 +381,10 @@ static int check_debug(puff_loop_object *loop, const char *method, PyObject *cal
 
 static const char *const soon_names[] = {"callback"};
 
-static PyObject *soon(PyObject *self, call *c, PyObject *kwnames, const char *method, bool thread) {
-    puff_loop_object *loop = loop_of(self);
-    if (take_call(c, method, soon_names, 1, kwnames) < 0 || check_open(loop) < 0 ||
-        check_debug(loop, method, c->args[0], thread) < 0)
-        return NULL;
-    return puff_handle_new(self, c->args[0], c->args + 1, c->n - 1, c->context, loop->d.debug);
+static int take_soon(puff_loop_object *loop, call *c, PyObject *kwnames, const char *method,
+                     bool thread) {
+    if (take_call(c, method, soon_names, 1, kwnames) < 0 || check_open(loop) < 0) return -1;
+    return check_debug(loop, method, c->args[0], thread);
 }
 
 static PyObject *call_soon(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames) {
@@ -376,7 +395,9 @@ static PyObject *call_soon(PyObject *self, PyObject *const *args, Py_ssize_t n, 
         Py_RETURN_NONE;
     }
     call c = {.args = args, .n = n};
-    PyObject *handle = soon(self, &c, kwnames, "call_soon", true);
+    if (take_soon(loop, &c, kwnames, "call_soon", true) < 0) return NULL;
+    PyObject *handle =
+        puff_handle_new(self, c.args[0], c.args + 1, c.n - 1, c.context, loop->d.debug);
     if (!handle) return NULL;
     if (puff_ring_push(&loop->d.ring, handle, NULL) < 0) Py_CLEAR(handle);
     if (handle) queued(loop, handle);
@@ -385,10 +406,13 @@ static PyObject *call_soon(PyObject *self, PyObject *const *args, Py_ssize_t n, 
 
 static PyObject *call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t n,
                                       PyObject *kwnames) {
+    puff_loop_object *loop = loop_of(self);
     call c = {.args = args, .n = n};
-    PyObject *handle = soon(self, &c, kwnames, "call_soon_threadsafe", false);
+    if (take_soon(loop, &c, kwnames, "call_soon_threadsafe", false) < 0) return NULL;
+    PyObject *handle =
+        puff_safe_handle_new(self, c.args[0], c.args + 1, c.n - 1, c.context, loop->d.debug);
     if (handle && puff_dispatch_push(self, handle, NULL) < 0) Py_CLEAR(handle);
-    if (handle) queued(loop_of(self), handle);
+    if (handle) queued(loop, handle);
     return handle;
 }
 

@@ -13,6 +13,7 @@
 PyTypeObject *puff_handle_type, *puff_timer_handle_type;
 
 static PyObject *extract_stack_fn, *report_fn;
+static PyObject *safe_handle_class; /* asyncio.events._ThreadSafeHandle, or NULL */
 
 enum { FREE_MAX = 256 }; /* one turn's worth of callbacks of a busy loop */
 typedef struct free_list {
@@ -163,6 +164,28 @@ PyObject *puff_handle_new(PyObject *loop, PyObject *callback, PyObject *const *a
                           PyObject *context, bool debug) {
     PyObject *self = alloc_handle(&free_handles, puff_handle_type);
     return self ? init_handle(self, loop, callback, args, n, context, debug) : NULL;
+}
+
+/* Its __init__() is the last of the stack that it keeps in debug mode. */
+static int drop_own_frame(PyObject *handle) {
+    PyObject *stack = PyObject_GetAttrString(handle, "_source_traceback");
+    Py_ssize_t n = stack && PyList_Check(stack) ? PyList_GET_SIZE(stack) : 0;
+    int rc = !stack ? -1 : n > 0 ? PyList_SetSlice(stack, n - 1, n, NULL) : 0;
+    Py_XDECREF(stack);
+    return rc;
+}
+
+PyObject *puff_safe_handle_new(PyObject *loop, PyObject *callback, PyObject *const *args,
+                               Py_ssize_t n, PyObject *context, bool debug) {
+    if (!safe_handle_class) return puff_handle_new(loop, callback, args, n, context, debug);
+    PyObject *tuple = PyTuple_New(n), *handle = NULL;
+    for (Py_ssize_t i = 0; tuple && i < n; i++) PyTuple_SET_ITEM(tuple, i, Py_NewRef(args[i]));
+    if (tuple)
+        handle = PyObject_CallFunctionObjArgs(safe_handle_class, callback, tuple, loop,
+                                              context ? context : Py_None, NULL);
+    Py_XDECREF(tuple);
+    if (handle && debug && drop_own_frame(handle) < 0) Py_CLEAR(handle);
+    return handle;
 }
 
 PyObject *puff_timer_handle_new(PyObject *loop, PyObject *when, PyObject *callback,
@@ -407,6 +430,8 @@ int puff_handle_types_init(PyObject *asyncio_events, PyObject *extract_stack,
     if (puff_handle_context_init() < 0) return -1;
     extract_stack_fn = Py_NewRef(extract_stack);
     report_fn = Py_NewRef(report_callable);
+    safe_handle_class = PyObject_GetAttrString(asyncio_events, "_ThreadSafeHandle");
+    if (!safe_handle_class) PyErr_Clear(); /* before 3.14 */
     puff_handle_type = make_type(&handle_spec, asyncio_events, "Handle", handle_places,
                                  COUNT(handle_places), offsetof(puff_handle, own));
     if (!puff_handle_type) return -1;

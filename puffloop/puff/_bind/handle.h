@@ -43,6 +43,10 @@ int puff_handle_types_init(PyObject *asyncio_events, PyObject *extract_stack, Py
  * copy of the current one. debug: remember the source line. */
 PyObject *puff_handle_new(PyObject *loop, PyObject *callback, PyObject *const *args, Py_ssize_t n,
                           PyObject *context, bool debug);
+/* What call_soon_threadsafe() returns. From 3.14 on its cancel() waits for a callback that is running
+ * and so it is asyncio's own, a Python object with a lock; before, it is like any other. */
+PyObject *puff_safe_handle_new(PyObject *loop, PyObject *callback, PyObject *const *args,
+                               Py_ssize_t n, PyObject *context, bool debug);
 PyObject *puff_timer_handle_new(PyObject *loop, PyObject *when, PyObject *callback,
                                 PyObject *const *args, Py_ssize_t n, PyObject *context, bool debug);
 

@@ -73,7 +73,7 @@ cdef extern from "slowest.h":
     void puff_slowest_reset(puff_slowest *s)
 
 cdef extern from "tasks.h":
-    int puff_tasks_install(object loop_base, object task_type, object future_type,
+    int puff_tasks_install(object loop_base, object tasks_vars, object future_type,
                            object base_create_task) except -1
 
 
@@ -529,5 +529,5 @@ puff_slowest_init(_describe)
 puff_handle_types_init(events, format_helpers.extract_stack, _report)
 puff_dispatch_install(LoopBase)
 puff_tasks_install(
-    LoopBase, asyncio.Task, asyncio.Future, base_events.BaseEventLoop.create_task
+    LoopBase, asyncio.tasks.__dict__, asyncio.Future, base_events.BaseEventLoop.create_task
 )

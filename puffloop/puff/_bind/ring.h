@@ -45,4 +45,12 @@ static inline int puff_ring_push(puff_ring *r, PyObject *fn, PyObject *arg) {
 /* Not when it is empty. The references are the caller's. */
 static inline puff_entry puff_ring_pop(puff_ring *r) { return r->entries[r->head++ & r->mask]; }
 
+/* The first n become the last; n is at most its length. Nothing is allocated. */
+static inline void puff_ring_rotate(puff_ring *r, size_t n) {
+    while (n-- > 0) {
+        puff_entry e = puff_ring_pop(r);
+        r->entries[r->tail++ & r->mask] = e;
+    }
+}
+
 #endif

@@ -13,7 +13,7 @@ import errno
 import os
 import socket
 import sys
-from asyncio import base_events, exceptions, selector_events
+from asyncio import base_events, exceptions, selector_events, unix_events
 
 from puff._bind.core cimport (
     PUFF_READABLE,
@@ -49,6 +49,11 @@ cdef object _check_ssl = base_events._check_ssl_socket
 cdef object _check_transport = selector_events.BaseSelectorEventLoop._ensure_fd_no_transport
 cdef tuple _resolved = (socket.AF_INET, socket.AF_INET6) if socket.has_ipv6 else (socket.AF_INET,)
 cdef object _NotAvailable = exceptions.SendfileNotAvailableError
+# From 3.14.1 on the file stands at the end of what was sent also when that was nothing.
+cdef bint _always_seeks = (
+    "total_sent" not in unix_events.SelectorEventLoop._sock_sendfile_update_filepos
+    .__code__.co_varnames
+)
 
 
 # ---- the loop's methods --------------------------------------------------------------------------
@@ -101,7 +106,7 @@ class SockMethods:
                 await puff_sock_wait(self, sock, PUFF_WRITABLE, 0)
                 waited = True
         finally:
-            if sent > 0:
+            if sent > 0 or _always_seeks:
                 os.lseek(fileno, offset + sent, os.SEEK_SET)
         return sent
 

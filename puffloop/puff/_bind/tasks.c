@@ -9,7 +9,8 @@
 
 enum { MAX_ARGS = 8 }; /* what is passed on: the loop, the coroutine, keywords */
 
-static PyObject *task_type, *future_type, *base_create_task, *no_args;
+static PyObject *future_type, *base_create_task, *no_args;
+static PyObject *tasks_vars, *task_name; /* asyncio.tasks' dict, and the word Task */
 
 /* Borrowed: {"loop": loop}. */
 static PyObject *loop_keyword(puff_loop_object *loop) {
@@ -45,11 +46,14 @@ static PyObject *create_task(PyObject *self, PyObject *const *args, Py_ssize_t n
     puff_loop_object *loop = (puff_loop_object *)self;
     if (n != 1 || loop->task_factory != Py_None || loop->d.debug || loop->d.closed)
         return call_base(self, args, n, names);
+    PyObject *type = Py_XNewRef(PyDict_GetItemWithError(tasks_vars, task_name)); /* as asyncio */
+    if (!type) return PyErr_Occurred() ? NULL : call_base(self, args, n, names);
     PyObject *positional = PyTuple_Pack(1, args[0]);
     PyObject *named = positional ? keywords(loop, args + 1, names) : NULL;
-    PyObject *task = named ? PyObject_Call(task_type, positional, named) : NULL;
+    PyObject *task = named ? PyObject_Call(type, positional, named) : NULL;
     Py_XDECREF(named);
     Py_XDECREF(positional);
+    Py_DECREF(type);
     return task;
 }
 
@@ -69,10 +73,11 @@ static PyMethodDef methods[] = {
      "create_future()\n--\n\nA new asyncio.Future of this loop."},
     {0}};
 
-int puff_tasks_install(PyObject *loop_base, PyObject *task, PyObject *future, PyObject *base) {
-    task_type = Py_NewRef(task);
+int puff_tasks_install(PyObject *loop_base, PyObject *vars, PyObject *future, PyObject *base) {
+    tasks_vars = Py_NewRef(vars);
+    task_name = PyUnicode_InternFromString("Task");
     future_type = Py_NewRef(future);
     base_create_task = Py_NewRef(base);
     no_args = PyTuple_New(0);
-    return no_args ? puff_add_methods((PyTypeObject *)loop_base, methods) : -1;
+    return task_name && no_args ? puff_add_methods((PyTypeObject *)loop_base, methods) : -1;
 }

@@ -4,8 +4,9 @@
 
 #include <Python.h>
 
-/* Puts both into LoopBase. base_create_task: BaseEventLoop's, for what is not the common case. */
-int puff_tasks_install(PyObject *loop_base, PyObject *task_type, PyObject *future_type,
+/* Puts both into LoopBase. tasks_vars: the dict of asyncio.tasks, whose Task may be replaced.
+ * base_create_task: BaseEventLoop's, for what is not the common case. */
+int puff_tasks_install(PyObject *loop_base, PyObject *tasks_vars, PyObject *future_type,
                        PyObject *base_create_task);
 
 #endif
