@@ -51,6 +51,20 @@ def make_protocol(loop: Any, protocol: Any, sslcontext: Any, *args: Any, **kwarg
     return cast(Any, sslproto.SSLProtocol)(loop, protocol, sslcontext, *args, **kwargs)
 
 
+def _hand_over(protocol: asyncio.BaseProtocol, tls: Any) -> None:
+    """What a StreamReader has read already is the beginning of the client's hello."""
+    reader = getattr(protocol, "_stream_reader", None)
+    is_stream = isinstance(protocol, asyncio.StreamReaderProtocol)
+    if not is_stream or not getattr(reader, "_buffer", None):
+        return
+    feed = getattr(tls, "_feed_early", None)
+    if feed is None and hasattr(tls, "_incoming"):  # asyncio's, from 3.11 on
+        feed = tls._incoming.write
+    if feed is not None:
+        feed(bytes(reader._buffer))
+        reader._buffer.clear()
+
+
 def _asyncios(loop: Any) -> Any:
     """The loop's methods as asyncio has them."""
     return super(TlsMethods, loop)
@@ -100,6 +114,8 @@ class TlsMethods:
         )  # fmt: skip
         # Nothing may come before connection_made(), which is called in the next turn.
         transport.pause_reading()
+        if server_side:
+            _hand_over(protocol, tls)
         transport.set_protocol(tls)
         made = loop.call_soon(tls.connection_made, transport)
         resumed = loop.call_soon(transport.resume_reading)
@@ -109,5 +125,6 @@ class TlsMethods:
             transport.close()
             made.cancel()
             resumed.cancel()
+            waiter = None  # it holds the exception, which holds this frame
             raise
         return cast("asyncio.Transport | None", tls._app_transport)

@@ -786,6 +786,60 @@ def test_start_tls_upgrades_a_connection(run, server_context, client_context) ->
     run(main())
 
 
+@pytest.mark.skipif(not MODERN, reason="streams have start_tls() from 3.11 on")
+def test_start_tls_takes_what_the_stream_has_read_already(
+    kind, run, server_context, client_context
+) -> None:
+    if kind == "asyncio":
+        pytest.skip("late 3.14 does, before that it hangs")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not reader._buffer:  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
+        await writer.start_tls(server_context)
+        writer.write(await reader.readline())
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        await writer.start_tls(client_context, server_hostname="localhost")
+        writer.write(b"ping\n")
+        assert await reader.read() == b"ping\n"
+        writer.close()
+        server.close()
+
+    run(main())
+
+
+def test_start_tls_that_fails_makes_no_cycle(kind, run, client_context) -> None:
+    if kind != "puff":
+        pytest.skip("asyncio's protocol does, before late 3.14")
+    transports = []
+
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"no hello\r\n")
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(nonsense, "127.0.0.1", 0)
+        loop, address = asyncio.get_running_loop(), server.sockets[0].getsockname()
+        transport, protocol = await loop.create_connection(asyncio.Protocol, *address)
+        transports.append(weakref.ref(transport))
+        with contextlib.suppress(ssl.SSLError):
+            await loop.start_tls(transport, protocol, client_context, server_hostname="localhost")
+        server.close()
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(main())
+        assert transports[0]() is None
+    finally:
+        gc.enable()
+
+
 def test_start_tls_wants_a_context_and_a_transport(run, client_context) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -57,6 +57,7 @@ cdef class Tls(Filter):
     cdef bytearray target           # what a transport that is not ours reads into
 
     cdef int set_app_protocol(self, protocol) except -1
+    cdef int feed_early(self, bytes data) except -1
     cdef int wake_waiter(self, exc) except -1
     cdef object extra_info(self, name, default)
     cdef int made(self, transport) except -1
@@ -68,6 +69,7 @@ cdef class Tls(Filter):
     cdef int do_handshake(self) except -1
     cdef int handshake_done(self, exc) except -1
     cdef int stop_timers(self) except -1
+    cdef int limit_shutdown(self) except -1
     cdef int start_shutdown(self) except -1
     cdef int do_flush(self) except -1
     cdef int do_shutdown(self) except -1

@@ -16,7 +16,7 @@ turn become full records, and a fatal error is still told to the peer (an alert)
 import asyncio
 import logging
 import ssl
-from asyncio import constants
+from asyncio import constants, sslproto
 
 import _ssl
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -87,6 +87,12 @@ cdef object _logger = logging.getLogger("asyncio")
 cdef object _BufferedProtocol = asyncio.BufferedProtocol
 cdef object _SSLError = ssl.SSLError
 cdef tuple _Again = (ssl.SSLWantReadError, ssl.SSLSyscallError)  # as asyncio's
+# Late in 3.14 the goodbye's time limit became that of the transport's close() too, whose queue a
+# peer may never read; before, nothing ends that. (3.10's protocol has other methods.)
+cdef object _asyncios_end = getattr(sslproto.SSLProtocol, "_on_shutdown_complete", None)
+cdef bint _LIMITS_CLOSE = (
+    _asyncios_end is not None and "_ssl_shutdown_timeout" in _asyncios_end.__code__.co_names
+)
 cdef int _LOST_WRITES = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 cdef type _SSLSocket = _ssl._SSLSocket
 cdef type _SSLContext = _ssl._SSLContext
@@ -247,6 +253,10 @@ cdef class Tls(Filter):
             self.take(puff_tls_keep(self.engine))
         return 0
 
+    cdef int feed_early(self, bytes data) except -1:
+        self.take(puff_tls_feed(self.engine, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)))
+        return self.take(puff_tls_keep(self.engine))
+
     cdef int take(self, int rc) except -1:
         if rc < 0:
             raise MemoryError()
@@ -346,6 +356,11 @@ cdef class Tls(Filter):
 
     # ---- goodbye ---------------------------------------------------------------------------------
 
+    cdef int limit_shutdown(self) except -1:
+        if self.shutdown_timer is None:
+            self.shutdown_timer = self.loop.call_later(self.shutdown_timeout, _shutdown_late, self)
+        return 0
+
     cdef int start_shutdown(self) except -1:
         if self.state in (FLUSHING, SHUTDOWN, UNWRAPPED):
             return 0
@@ -353,7 +368,7 @@ cdef class Tls(Filter):
         if self.state == HANDSHAKE:
             return self.abort(None)
         self.state = FLUSHING
-        self.shutdown_timer = self.loop.call_later(self.shutdown_timeout, _shutdown_late, self)
+        self.limit_shutdown()
         return self.do_flush()
 
     cdef int do_flush(self) except -1:
@@ -382,13 +397,16 @@ cdef class Tls(Filter):
         return 0
 
     cdef int shutdown_done(self, exc) except -1:
-        timer, self.shutdown_timer = self.shutdown_timer, None
-        if timer is not None:
-            timer.cancel()
+        if exc is not None or not _LIMITS_CLOSE:
+            timer, self.shutdown_timer = self.shutdown_timer, None
+            if timer is not None:
+                timer.cancel()
         if exc is not None:
             self.fatal_error(exc, "Fatal error on transport")
         elif self.transport is not None:
             self.said_goodbye = True
+            if _LIMITS_CLOSE:
+                self.limit_shutdown()
             self.loop.call_soon(self.transport.close)
         return 0
 

@@ -111,6 +111,10 @@ class SSLProtocol(asyncio.BufferedProtocol):
         tls.received(<char *><bytearray>target, nbytes)
         view.release()
 
+    def _feed_early(self, bytes data):
+        """Ciphertext that somebody else has read before the handshake began."""
+        _of_protocol(self).feed_early(data)
+
     def eof_received(self):
         """The peer has sent its last byte. True while unread data waits for resume_reading()."""
         return _of_protocol(self).eof()

@@ -18,4 +18,5 @@ NOT_RUN: dict[str, str] = {
     "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_not_available": "hides os.sendfile",
     "SockSendfile.test__sock_sendfile_native_failure": "the abstract loop has no sendfile(2)",
     "SockSendfile.test_sock_sendfile_no_fallback": "the abstract loop has no sendfile(2)",
+    "StartTls.test_create_connection_ssl_failed_certificate_no_cycles": "of asyncio's class",
 }
