@@ -208,6 +208,9 @@ BUSY = {
         while True: await loop.run_in_executor(None, int)""",
 }
 
+# Of these, what does not survive a KeyboardInterrupt at any point, on any loop (see below).
+FRAGILE = {"children", "threads"}
+
 INTERRUPTED = (
     PRELUDE
     + """
@@ -235,11 +238,12 @@ def start(code: str) -> subprocess.Popen[str]:
     )
 
 
-def interrupt(process: subprocess.Popen[str], after_s: float) -> tuple[str, str]:
+def interrupt(
+    process: subprocess.Popen[str], after_s: float, excuses: tuple[bytes, ...] = ()
+) -> tuple[str, str]:
     """Ctrl-C once it says that it is ready; what it has said until its end.
 
-    One that comes while a destructor runs is lost, with any loop: Python says "Exception ignored",
-    and whoever sits there presses again.
+    Once is enough, unless one of excuses is in what it says and it goes on all the same.
     """
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -248,8 +252,10 @@ def interrupt(process: subprocess.Popen[str], after_s: float) -> tuple[str, str]
         process.send_signal(signal.SIGINT)
         try:
             return process.communicate(timeout=LIMIT_S / 3)
-        except subprocess.TimeoutExpired:
-            pass
+        except subprocess.TimeoutExpired as exc:
+            said = (exc.stdout or b"") + (exc.stderr or b"")
+            if not any(excuse in said for excuse in excuses):
+                break
     process.kill()
     _, err = process.communicate()
     pytest.fail(f"hangs after SIGINT {after_s * 1000:.2f} ms after it was ready: {err}")
@@ -257,16 +263,30 @@ def interrupt(process: subprocess.Popen[str], after_s: float) -> tuple[str, str]
 
 @pytest.mark.parametrize("busy", BUSY)
 def test_ctrl_c_ends_run_by_keyboard_interrupt(busy: str) -> None:
-    """Cleaning up included: asyncio.Runner cancels the main task, from 3.11 on."""
+    """Cleaning up included. From 3.11 on asyncio.Runner's handler cancels the main task, and raises
+    nothing anywhere; on 3.10 it is as in the next test."""
     code = program(BUSY[busy], "puff.run(main())")
+    excuses = (b"",) if busy in FRAGILE and sys.version_info < (3, 11) else ()
     for seed in range(int(os.environ.get("INTERRUPTS", "4"))):
         process = start(code)
-        out, err = interrupt(process, random.Random(seed).random() * 0.02)
+        out, err = interrupt(process, random.Random(seed).random() * 0.02, excuses)
         assert (out, process.returncode) == ("interrupted\n", 0), err
 
 
 @pytest.mark.parametrize("busy", BUSY)
 def test_ctrl_c_leaves_run_forever_and_the_loop_runs_again(busy: str) -> None:
+    """The loop loses none: it is left, or Python says where the interrupt ended.
+
+    Without a Runner the interrupt is raised wherever Python code happens to be. In 200 runs of each
+    of FRAGILE under load, one was not enough in 2 of "threads" and 2 of "children" on this loop, in
+    8 and 0 on asyncio's, all for one of these reasons:
+    - in a destructor or a weak reference's callback (WeakSet's, when a task is dropped): Python
+      says "Exception ignored in", and the loop runs on;
+    - in ThreadPoolExecutor.submit(), with a lock that it does not give back: a worker waits for
+      it, and shutdown_default_executor() for the worker;
+    - in the task of BaseSubprocessTransport._connect_pipes(): nobody tells the transport that it
+      will never be connected, and create_subprocess_exec() waits, cancelled or not.
+    """
     run = """
     loop = puff.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -274,15 +294,17 @@ def test_ctrl_c_leaves_run_forever_and_the_loop_runs_again(busy: str) -> None:
     try:
         loop.run_forever()
     finally:
+        print("left", flush=True)
         task.cancel()
         loop.run_until_complete(asyncio.wait([task]))
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()"""
     code = program(BUSY[busy], run)
+    excuses = (b"left\n", b"Exception ignored in") if busy in FRAGILE else ()
     for seed in range(int(os.environ.get("INTERRUPTS", "4"))):
         process = start(code)
-        out, err = interrupt(process, random.Random(seed).random() * 0.02)
-        assert (out, process.returncode) == ("interrupted\n", 0), err
+        out, err = interrupt(process, random.Random(seed).random() * 0.02, excuses)
+        assert (out, process.returncode) == ("left\ninterrupted\n", 0), err
 
 
 def test_a_second_ctrl_c_ends_a_clean_up_that_does_not() -> None:
