@@ -28,6 +28,7 @@ from puff._bind.transport import Transport
 from puff._nested import NestedRuns
 from puff._stdlib_loop import StdlibLoop
 from puff._tls_loop import TlsMethods
+from puff._when_imported import when_imported
 
 if TYPE_CHECKING:
     from selectors import BaseSelector, SelectorKey
@@ -274,3 +275,7 @@ def __getattr__(name: str) -> Any:
     if name == "Policy":
         return _policy_class()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+when_imported("asgiref.local", "puff.contrib.asgiref:patch_local")
+when_imported("asgiref.sync", "puff.contrib.asgiref:patch_sync")

@@ -58,6 +58,7 @@ cdef class Bridge:
     cdef tuple args
     cdef dict kwargs
     cdef LoopBase loop
+    cdef object context       # of the Task that awaits; the worker's too
     cdef green.Worker worker  # while it runs
     cdef object inner         # the iterator of what the function awaits now, or None
     cdef object answer        # what inner has returned
@@ -82,10 +83,27 @@ cdef class Bridge:
 
     cdef object wait(self, object aw):
         """await_() of a bridged worker."""
+        if green.own_context() is not self.context:
+            return self.wait_in_context(aw)
+        return self.wait_for(aw)
+
+    cdef object wait_for(self, object aw):
         self.inner = _iterator(aw)
         green.park(self.worker, self)
         answer, self.answer = self.answer, None
         return answer
+
+    cdef object wait_in_context(self, object aw):
+        """The function is in a Context.run(), which nobody else can enter while that lasts; and the
+        hub is in the Task's context. So a Task of its own awaits, in a copy.
+        """
+        left = []
+        task = self.loop.create_task(_value_and_context(aw, left))
+        _locals_of_task[task] = flow_locals()
+        try:
+            return self.wait_for(_until_done(task))
+        finally:
+            _adopt(left)
 
     # ---- on the hub ------------------------------------------------------------------------------
 
@@ -95,7 +113,8 @@ cdef class Bridge:
             self.state = DONE
             raise foreign_loop()
         self.state = RUNNING
-        return green.run_job(self.loop, self, green.own_context())
+        self.context = green.own_context()
+        return green.run_job(self.loop, self, self.context)
 
     cdef object drive(self, object exc, int *returned):
         """Goes on with what the function awaits: what that yields, or what it has returned."""
@@ -293,10 +312,20 @@ def flow_locals():
     if worker.bridge is None:
         return _of_worker(worker)
     task = _task_of(worker)
+    if task is None:  # somebody drives the bridge by hand
+        return _of_worker(worker)
     found = _locals_of_task.get(task)
     if found is None:
         found = _locals_of_task[task] = green.Namespace()
     return found
+
+
+def flow_task():
+    """The Task in whose steps the sync code here runs; None where there is no such Task."""
+    cdef green.Worker worker = green.current()
+    if worker is None or worker.bridge is None:
+        return None
+    return _task_of(worker)
 
 
 # ---- await_() ------------------------------------------------------------------------------------
@@ -305,19 +334,32 @@ async def _value_of(aw):
     return await aw
 
 
-async def _value_and_context(aw):
-    return await aw, contextvars.copy_context()
+async def _value_and_context(aw, left):
+    """What is awaited has a copy of a context; `left` gets that as it is in the end."""
+    try:
+        return await aw
+    finally:
+        left.append(contextvars.copy_context())
 
 
-cdef int _adopt(object context) except -1:
-    """Sets what was set in another context here: 3.10's Tasks have contexts of their own only."""
-    for var, value in context.items():
-        if var.get(_adopt_missing) is not value:
-            var.set(value)
+cdef int _adopt(list left) except -1:
+    """Sets what was set in the copy here."""
+    for context in left:  # none if it never began
+        for var, value in context.items():
+            if var.get(_adopt_missing) is not value:
+                var.set(value)
     return 0
 
 
 cdef object _adopt_missing = object()
+
+
+async def _until_done(task):
+    try:
+        return await task
+    except BaseException:
+        task.cancel()
+        raise
 
 
 cdef class _Awaiting(Waiter):
@@ -325,13 +367,13 @@ cdef class _Awaiting(Waiter):
 
     cdef object aw
     cdef object task
+    cdef list left  # 3.10's Tasks have a copy of the context
 
     cdef int start(self) except -1:
         if _task_takes_context:
-            coro = _value_of(self.aw)
-            self.task = self.loop.create_task(coro, context=green.own_context())
+            self.task = self.loop.create_task(_value_of(self.aw), context=green.own_context())
         else:
-            self.task = self.loop.create_task(_value_and_context(self.aw))
+            self.task = self.loop.create_task(_value_and_context(self.aw, self.left))
         self.task.add_done_callback(self.ended)
         _locals_of_task[self.task] = _of_worker(green.current())
         return 0
@@ -368,11 +410,11 @@ def await_(aw):
             return (<Bridge>worker.bridge).wait(aw)
         waiter = _Awaiting()
         waiter.aw = aw
-        answer = call(waiter)
-        if not _task_takes_context:
-            answer, context = answer
-            _adopt(context)
-        return answer
+        waiter.left = []
+        try:
+            return call(waiter)
+        finally:
+            _adopt(waiter.left)
     if loop is not None or _get_running_loop() is not None:
         raise RuntimeError("await_() is for sync code: in a coroutine, write `await`")
     loop = primary()

@@ -37,7 +37,10 @@ cdef extern from *:
         return PyGreenlet_Switch((PyGreenlet *)g, NULL, NULL);
     }
     static PyObject *puff_throw(PyObject *g, PyObject *exc) {
-        return PyGreenlet_Throw((PyGreenlet *)g, (PyObject *)Py_TYPE(exc), exc, NULL);
+        PyObject *tb = PyException_GetTraceback(exc); /* else greenlet clears it */
+        PyObject *r = PyGreenlet_Throw((PyGreenlet *)g, (PyObject *)Py_TYPE(exc), exc, tb);
+        Py_XDECREF(tb);
+        return r;
     }
     """
     PyObject *puff_current_worker
