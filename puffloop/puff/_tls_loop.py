@@ -53,7 +53,7 @@ def make_protocol(loop: Any, protocol: Any, sslcontext: Any, *args: Any, **kwarg
 
 def _hand_over(protocol: asyncio.BaseProtocol, tls: Any) -> None:
     """What a StreamReader has read already is the beginning of the client's hello."""
-    reader = getattr(protocol, "_stream_reader", None)
+    reader: Any = getattr(protocol, "_stream_reader", None)
     is_stream = isinstance(protocol, asyncio.StreamReaderProtocol)
     if not is_stream or not getattr(reader, "_buffer", None):
         return

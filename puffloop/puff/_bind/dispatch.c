@@ -189,6 +189,7 @@ static int run_queued(puff_loop_object *loop) {
 static int run_events_alone(puff_loop_object *loop) {
     puff_ring *r = &loop->d.ring;
     size_t later = puff_ring_len(r);
+    loop->d.n_turns++;
     if (look(loop) < 0 || PyErr_CheckSignals() < 0) return -1;
     size_t n = puff_ring_len(r) - later;
     puff_ring_rotate(r, later);
