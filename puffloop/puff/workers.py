@@ -17,6 +17,7 @@ __all__ = ["PuffWorker"]
 
 def _import(*modules: str, needs: str) -> Any:
     """The first of the modules that can be imported, or an ImportError that says what lacks."""
+    missing: ImportError | None = None
     for module in modules:
         try:
             with warnings.catch_warnings():
