@@ -61,7 +61,8 @@ def _finish(loop: asyncio.AbstractEventLoop) -> None:
         task.cancel()
     for _ in range(3):
         attempt(loop.run_until_complete, asyncio.sleep(0))
-    attempt(loop.run_until_complete, asyncio.gather(*left, return_exceptions=True))
+    if left:  # of none, gather() asks for a current loop
+        attempt(loop.run_until_complete, asyncio.gather(*left, return_exceptions=True))
 
 
 def same(scenario: Scenario) -> None:

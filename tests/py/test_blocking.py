@@ -215,14 +215,18 @@ def test_a_bad_number_of_threads_is_named(given) -> None:
 
 
 def test_a_loop_that_closes_leaves_its_jobs_behind() -> None:
-    go_on, ended = threading.Event(), threading.Event()
+    started, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
     def job():
+        started.set()
         go_on.wait(10)
         ended.set()
 
     async def main():
-        return puff.spawn_blocking(job)
+        greenlet = puff.spawn_blocking(job)
+        while not started.is_set():  # else the end of the loop would take it back
+            await asyncio.sleep(0.001)
+        return greenlet
 
     greenlet = on_loop(main())
     assert greenlet.dead and isinstance(greenlet.value, puff.GreenletExit)
