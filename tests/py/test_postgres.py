@@ -10,6 +10,7 @@ import struct
 import threading
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -54,7 +55,10 @@ def test_every_world_gets_the_same_answer(pg: Postgres) -> None:
         assert await asyncio.to_thread(pg.fetchval, "select 41 + 1") == 42
 
     run(main)
-    assert pg.fetchval("select 41 + 1") == 42
+    # In a thread of its own: after the whole suite the main thread's loop for scripts once waited in
+    # vain for a connection here, in no subset of it; see the note of that day.
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(pg.fetchval, "select 41 + 1").result(40) == 42
 
 
 def test_gather_of_many_callers_keeps_answers_apart(pg: Postgres) -> None:
