@@ -55,8 +55,8 @@ def test_every_world_gets_the_same_answer(pg: Postgres) -> None:
         assert await asyncio.to_thread(pg.fetchval, "select 41 + 1") == 42
 
     run(main)
-    # In a thread of its own: after the whole suite the main thread's loop for scripts once waited in
-    # vain for a connection here, in no subset of it; see the note of that day.
+    # In a thread of its own: in whole runs of the suite, and in no part of it, the main thread's
+    # loop for scripts waited in vain for a connection here. Not explained yet.
     with ThreadPoolExecutor(1) as thread:
         assert thread.submit(pg.fetchval, "select 41 + 1").result(40) == 42
 
