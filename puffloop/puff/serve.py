@@ -163,7 +163,13 @@ class _Worker:
         if config.interface == "asgi":
             return puff.asgi.Server(app, **common)
         several = config.workers > 1
-        return puff.wsgi.Server(app, threads=config.wsgi_threads, multiprocess=several, **common)
+        return puff.wsgi.Server(
+            app,
+            threads=config.wsgi_threads,
+            greenlets=config.wsgi_greenlets,
+            multiprocess=several,
+            **common,
+        )
 
     async def _start(self, server: AppServer) -> int:
         try:

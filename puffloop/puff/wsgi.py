@@ -26,6 +26,8 @@ class Server(AppServer):
 
     Each request runs on a greenlet of the loop's thread, where every puff call lets the loop run.
     `threads`, if not 0, is for an app that blocks in other ways: so many threads run it instead.
+    `greenlets`, if not 0, is how many requests run at once on greenlets; more wait in order, and
+    what is local to a thread (Django's connections) is kept for the next request, as on threads.
 
     Arguments: bind, "HOST:PORT", "[IPV6]:PORT" or "unix:PATH", or several of them, or listening
     sockets; root_path, the SCRIPT_NAME; multiprocess, what wsgi.multiprocess says; access_log, a
@@ -42,6 +44,7 @@ class Server(AppServer):
         *,
         bind: str | socket.socket | Sequence[str | socket.socket] = "127.0.0.1:7777",
         threads: int = 0,
+        greenlets: int = 0,
         root_path: str = "",
         multiprocess: bool = False,
         access_log: bool = False,
@@ -61,6 +64,9 @@ class Server(AppServer):
         self._app = app
         self._root_path = root_path
         self._multiprocess = multiprocess
+        if threads and greenlets:
+            raise ValueError("an app runs on threads or on greenlets: one of both numbers is 0")
+        self._greenlets = greenlets
         self._threads = ThreadPoolExecutor(threads, "puff-wsgi") if threads else None
 
     def _host(self, loop: asyncio.AbstractEventLoop) -> WsgiServer:
@@ -70,6 +76,7 @@ class Server(AppServer):
             root_path=self._root_path,
             on_error=report_error,
             threads=self._threads,
+            greenlets=self._greenlets,
             multiprocess=self._multiprocess,
             access_log_fd=self._access_log_fd,
             options=self._options,

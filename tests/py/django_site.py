@@ -7,6 +7,7 @@ process of its own or by test_django.py.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -44,7 +45,8 @@ def _database(url: str | None) -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": query.get("host", [parts.hostname or ""])[0],
         "PORT": str(parts.port or query.get("port", [""])[0]),
-        "CONN_MAX_AGE": 0,
+        "CONN_MAX_AGE": int(os.environ.get("SITE_CONN_MAX_AGE", "0")),
+        "OPTIONS": json.loads(os.environ.get("SITE_OPTIONS", "{}")),
     }
 
 
@@ -125,7 +127,11 @@ def orm(request: Any) -> Any:
         made = Group.objects.create(name=nonce)
         found = Group.objects.get(pk=made.pk)
     with connection.cursor() as cursor:
-        cursor.execute("select name from auth_group where id = %s", [made.pk])
+        held = float(request.GET.get("hold", 0))  # seconds that this takes
+        query = "select name from auth_group, pg_sleep(%s) where id = %s"
+        if connection.vendor == "sqlite":
+            query = "select name from auth_group where %s < 1 and id = %s"
+        cursor.execute(query, [held, made.pk])
         (raw,) = cursor.fetchone()
     return JsonResponse({"orm": found.name, "sql": raw})
 

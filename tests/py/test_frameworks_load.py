@@ -10,12 +10,15 @@ import asyncio
 import json
 import os
 import random
+import re
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from rawhttp import Connection
 from test_django import migrate, site_env
@@ -29,17 +32,21 @@ N_REQUESTS = 4  # of each client
 LEAVE_EVERY = 5  # one client in so many goes away with its answer under way
 
 FLASK = """
+import os, time
 import flask
-import puff
-from puff.redis import global_redis as redis
+from puff.redis import global_redis
+from redis import BlockingConnectionPool, Redis
 
+redis, url = global_redis, os.environ["PUFF_DEFAULT_REDIS_URL"]
+if "REDIS_PY" in os.environ:  # a plain pool raises when more than 100 want a connection
+    redis = Redis(connection_pool=BlockingConnectionPool.from_url(url, max_connections=20))
 app = flask.Flask("load")
 
 @app.route("/")
 def view():
     nonce = flask.request.args["nonce"]
     redis.set("load:" + nonce, nonce, ex=60)
-    puff.sleep_ms(int(nonce[-1]))
+    time.sleep(int(nonce[-1]) / 1000)
     return {"nonce": flask.request.args["nonce"], "found": redis.get("load:" + nonce).decode()}
 """
 
@@ -82,12 +89,12 @@ class Load:
         for turn in range(self.n_requests):
             nonce = f"{number}x{turn}x{random.randrange(10**6)}"
             if number % LEAVE_EVERY == 0 and turn % 2 == 1:
-                connection.send(f"GET {self.path}?nonce={nonce} HTTP/1.1\r\nhost: x\r\n\r\n")
+                connection.send(f"GET {self.path}{nonce} HTTP/1.1\r\nhost: x\r\n\r\n")
                 await asyncio.sleep(random.random() / 200)  # midway, anywhere
                 connection.reset()
                 connection = await self._connect()
                 continue
-            reply = await connection.get(f"{self.path}?nonce={nonce}")
+            reply = await connection.get(f"{self.path}{nonce}")
             if reply.status != 200 or json.loads(reply.body) != self.expected(nonce):
                 self.wrong.append((nonce, reply))
             self.n_answers += 1
@@ -138,11 +145,14 @@ def _settled(pid: int, aim: int) -> int:
     return last
 
 
-def test_flask_with_redis(puff_serve: Any, tmp_path: Path, puff_env: dict[str, str]) -> None:
+@pytest.mark.parametrize("client", [{}, {"REDIS_PY": "1"}], ids=["puff", "redis-py"])
+def test_flask_with_two_redis_calls(
+    client: dict[str, str], puff_serve: Any, tmp_path: Path, puff_env: dict[str, str]
+) -> None:
     pytest.importorskip("flask")
     (tmp_path / "load_flask.py").write_text(FLASK)
-    serve = puff_serve(None, "--wsgi", "load_flask:app", env=puff_env)
-    check(serve, "/", both_nonces)
+    serve = puff_serve(None, "--wsgi", "load_flask:app", "--monkey", env=puff_env | client)
+    check(serve, "/?nonce=", both_nonces)
 
 
 @pytest.mark.parametrize("path", ["/thread", "/greenlet"])
@@ -150,15 +160,38 @@ def test_fastapi_with_puffs_clients(
     puff_serve: Any, tmp_path: Path, puff_env: dict[str, str], path: str
 ) -> None:
     (tmp_path / "load_fastapi.py").write_text(FASTAPI)
-    check(puff_serve("load_fastapi:app", env=puff_env), path, both_nonces)
+    check(puff_serve("load_fastapi:app", env=puff_env), f"{path}?nonce=", both_nonces)
 
 
-# On threads: on greenlets each request has a connection of its own, and 200 at once were more than
-# the server has (two of 400 got a 500, once asgiref's Local was per flow). docs/worlds.md says so.
-def test_django_with_three_queries(puff_serve: Any, tmp_path: Path, postgres_url: str) -> None:
-    pytest.importorskip("psycopg")
-    env = site_env(SITE_POSTGRES=postgres_url)
-    migrate(env)
-    serve = puff_serve(None, "--wsgi", "django_site:application", "--wsgi-threads", "8", env=env)
-    # Few requests: Django opens a Postgres connection for each, which costs a process there.
-    check(serve, "/orm/", lambda nonce: {"orm": nonce, "sql": nonce}, n_requests=2)
+# Postgres lets this site have 20 connections: on greenlets 200 requests would have one each.
+N_CONNECTIONS = 20
+MONKEY = ["--monkey", "--wsgi-greenlets"]
+POOL = {"SITE_OPTIONS": '{"pool": {"min_size": 2, "max_size": 8}}'}
+DJANGO = {
+    "threads": (["--wsgi-threads", "8"], {}),
+    "greenlets": ([*MONKEY, "8"], {}),
+    "greenlets that keep connections": ([*MONKEY, "8"], {"SITE_CONN_MAX_AGE": "60"}),
+    "any number of greenlets, a pool": (["--monkey"], POOL),
+}
+
+
+def a_role_of_few_connections(url: str) -> str:
+    """The URL for a role that has no more than N_CONNECTIONS, and what it needs."""
+    name = f"site_{secrets.token_hex(6)}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            f"create role {name} login connection limit {N_CONNECTIONS}; "
+            f"grant all on all tables in schema public to {name}; "
+            f"grant all on all sequences in schema public to {name}"
+        )
+    return re.sub("//[^/]*@", f"//{name}@", url)
+
+
+@pytest.mark.parametrize("how", DJANGO)
+def test_django_with_three_queries(how: str, puff_serve: Any, postgres_url: str) -> None:
+    flags, settings = DJANGO[how]
+    migrate(site_env(SITE_POSTGRES=postgres_url))
+    env = site_env(SITE_POSTGRES=a_role_of_few_connections(postgres_url), **settings)
+    serve = puff_serve(None, "--wsgi", "django_site:application", *flags, env=env)
+    path = "/orm/?hold=0.02&nonce="  # long enough for all to want a connection at once
+    check(serve, path, lambda nonce: {"orm": nonce, "sql": nonce}, n_requests=2)

@@ -17,6 +17,8 @@ import pytest
 from rawhttp import WAIT_S, on_puff, serving_wsgi
 
 import puff
+import puff.wsgi
+from puff._bind.bridge import flow_locals
 
 TEXT = [("Content-Type", "text/plain")]
 both = pytest.mark.parametrize("threads", [0, 3], ids=["greenlet", "thread"])
@@ -655,6 +657,102 @@ def test_exits_of_the_app_end_the_loop() -> None:
 
     with pytest.raises(SystemExit):
         puff.run(main())
+
+
+# ---- so many at once -----------------------------------------------------------------------------
+
+
+class Gate:
+    """An app whose requests wait in here until they are let go."""
+
+    def __init__(self):
+        self.inside, self.most, self.began, self.event = 0, 0, [], puff.Event()
+
+    def __call__(self, environ, start_response):
+        self.began.append(environ["PATH_INFO"])
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        try:
+            self.event.wait()
+        finally:
+            self.inside -= 1
+        return hello(environ, start_response)
+
+
+@on_puff
+async def test_more_requests_than_greenlets_wait_in_order() -> None:
+    gate = Gate()
+    async with serving_wsgi(gate, greenlets=3) as s:
+        connections = [await s.connect() for _ in range(10)]
+        replies = []
+        for n, c in enumerate(connections):
+            replies.append(asyncio.ensure_future(c.get(f"/{n}")))
+            await until(lambda: s.server.statistics()["in_flight"] == len(replies))
+        assert gate.began == ["/0", "/1", "/2"]
+        gate.event.set()
+        assert {r.body for r in await asyncio.gather(*replies)} == {b"hello"}
+    assert (gate.most, gate.began) == (3, [f"/{n}" for n in range(10)])
+
+
+@on_puff
+async def test_a_client_that_leaves_the_line_is_not_served(caplog) -> None:
+    gate = Gate()
+    async with serving_wsgi(gate, greenlets=1) as s:
+        first, second, third = [await s.connect() for _ in range(3)]
+        reply = asyncio.ensure_future(first.get("/1"))
+        await until(lambda: gate.inside)
+        second.send("GET /2 HTTP/1.1\r\nhost: x\r\n\r\n")
+        await until(lambda: s.server.statistics()["in_flight"] == 2)
+        second.reset()
+        await until(lambda: s.server.statistics()["in_flight"] == 1)
+        last = asyncio.ensure_future(third.get("/3"))
+        gate.event.set()
+        assert ((await reply).status, (await last).status) == (200, 200)
+    assert gate.began == ["/1", "/3"]
+    assert errors_of(caplog) == []
+
+
+@on_puff
+async def test_stopping_ends_those_in_line() -> None:
+    gate = Gate()
+    async with serving_wsgi(gate, greenlets=1) as s:
+        connections = [await s.connect() for _ in range(3)]
+        for c in connections:
+            c.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        await until(lambda: s.server.statistics()["in_flight"] == 3)
+        await s.server.stop(20)
+        for c in connections:
+            await c.closed()
+    assert len(gate.began) == 1
+
+
+@on_puff
+async def test_what_is_local_to_a_thread_stays_with_one_of_so_many_greenlets() -> None:
+    """As on a pool of threads: Django keeps its connections there."""
+
+    def app(environ, start_response):
+        local = flow_locals()
+        local.n = getattr(local, "n", 0) + 1
+        puff.sleep_ms(1)
+        start_response("200 OK", TEXT)
+        return [b"%d" % local.n]
+
+    async with serving_wsgi(app, greenlets=1) as s:
+        assert [(await s.get()).body for _ in range(3)] == [b"1", b"2", b"3"]
+    async with serving_wsgi(app) as s:
+        assert [(await s.get()).body for _ in range(3)] == [b"1"] * 3
+
+
+@on_puff
+async def test_an_app_that_raises_gives_its_greenlet_back(caplog) -> None:
+    async with serving_wsgi(raises, greenlets=1) as s:
+        replies = await asyncio.gather(*(s.get() for _ in range(5)))
+        assert [r.status for r in replies] == [500] * 5
+
+
+def test_an_app_runs_on_threads_or_on_greenlets() -> None:
+    with pytest.raises(ValueError, match="one of both"):
+        puff.wsgi.Server(hello, threads=1, greenlets=1)
 
 
 @both

@@ -19,10 +19,14 @@ cdef class WsgiServer(HttpServer):
     cdef object on_error
     cdef object threads          # an executor for apps that block, or None: on greenlets
     cdef Pool pool               # of the greenlets
+    cdef list seats              # Namespaces that no call has, or None: as many calls as there are
+    cdef object line             # an OrderedDict: calls that wait for a seat
     cdef Call newest             # of the calls that have not ended: a list by Call.older
     cdef puff_access_log *log    # owned, or NULL
 
     cdef int serve(self, puff_http_request *req) except -1
+    cdef int begin(self, Call new) except -1
+    cdef int give_back(self, object seat) except -1
     cdef void add(self, Call new) noexcept
     cdef void remove(self, Call ended) noexcept
     cdef int report(self, str sentence, object exc, const puff_http_request *req) except -1
@@ -43,6 +47,7 @@ cdef class Call:
     cdef bint woken              # something has happened since the app last looked
     cdef Waiter waiting          # for body bytes or a queue that falls
     cdef Worker worker           # the greenlet, while the app runs on one
+    cdef object seat             # keeps what is local to a thread; None: the call's own does
     cdef object future           # done when the app has ended; made when somebody asks
     cdef Call older              # the list of those that have not ended
     cdef Call newer
@@ -64,4 +69,5 @@ cdef class Call:
     cdef int give_up(self) except -1
     cdef int end(self) except -1
     cdef void wake(self) noexcept
+    cdef bint leave_line(self) noexcept
     cdef object ended_future(self)

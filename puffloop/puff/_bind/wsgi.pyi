@@ -16,6 +16,7 @@ class WsgiServer(HttpServer):
         root_path: str = "",
         on_error: Callable[[str, BaseException | None, bytes, bytes], object],
         threads: Executor | None = None,
+        greenlets: int = 0,
         multiprocess: bool = False,
         access_log_fd: int = -1,
         options: dict[str, Any] | None = None,

@@ -16,6 +16,7 @@ piece before the next is asked for, close() is called once in any case.
 
 import contextvars
 import sys
+from collections import OrderedDict
 
 cimport cython
 
@@ -260,6 +261,8 @@ cdef class Call:
     def __call__(self):
         """Runs the app, on a greenlet or in a thread, to its end."""
         self.worker = green.current()
+        if self.seat is not None:
+            self.worker.locals = self.seat
         try:
             self.serve()
         except ClientDisconnected:
@@ -326,6 +329,9 @@ cdef class Call:
 
     def end_now(self):
         self.server.remove(self)
+        seat, self.seat = self.seat, None
+        if seat is not None:
+            self.server.give_back(seat)
         future, self.future = self.future, None
         if future is not None and not future.done():
             future.set_result(None)
@@ -337,6 +343,14 @@ cdef class Call:
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
             (<Waiter>waiting).resolve(None)
+
+    cdef bint leave_line(self) noexcept:
+        """True if it was in line: its app does not begin any more."""
+        if self.server.line is None or self.server.line.pop(self, self) is self:
+            return False
+        self.give_up_now()
+        self.end_now()
+        return True
 
     cdef object ended_future(self):
         """Done when the app has ended; cancelling it kills the greenlet. A thread goes on."""
@@ -350,6 +364,8 @@ cdef class Call:
             return
         if self.future is future:
             self.future = None
+        if self.leave_line():
+            return
         if self.worker is not None and self.worker.token is not None:
             green.throw_into(self.worker, self.worker.token, GreenletExit())
 
@@ -418,6 +434,14 @@ cdef void _wake(puff_http_request *req) noexcept:
         (<Call>req.data).wake()
 
 
+cdef void _on_disconnect(puff_http_request *req) noexcept:
+    if req.data is NULL:
+        return
+    left = <Call>req.data
+    if not left.leave_line():
+        left.wake()
+
+
 cdef void _on_done(puff_http_request *req) noexcept:
     if req.data is NULL:
         return
@@ -438,7 +462,7 @@ cdef void _on_access(const puff_http_access *a) noexcept:
 cdef puff_http_host _host
 _host.on_request = _on_request
 _host.on_body = _wake
-_host.on_disconnect = _wake
+_host.on_disconnect = _on_disconnect
 _host.on_drain = _wake
 _host.on_done = _on_done
 _host.on_conn_free = _on_conn_free
@@ -448,7 +472,8 @@ _host.on_conn_free = _on_conn_free
 
 cdef class WsgiServer(HttpServer):
     def __init__(self, LoopBase loop not None, app, *, str root_path="", on_error, threads=None,
-                 bint multiprocess=False, int access_log_fd=-1, dict options=None):
+                 int greenlets=0, bint multiprocess=False, int access_log_fd=-1,
+                 dict options=None):
         cdef puff_http_options opts
         if self.app is not None:
             raise RuntimeError("a WsgiServer is initialised once")
@@ -465,6 +490,9 @@ cdef class WsgiServer(HttpServer):
         self.root = root_path.rstrip("/")
         self.template = _template(self.root, multiprocess)
         self.context = contextvars.copy_context()
+        if greenlets:
+            self.seats = [green.Namespace() for _ in range(greenlets)]
+            self.line = OrderedDict()
         self.pool = green.pool_of(loop)
         self.open(loop, &_host, <void *>self, &opts)
 
@@ -481,11 +509,33 @@ cdef class WsgiServer(HttpServer):
         Py_INCREF(new)  # the core's reference, until on_done
         req.data = <void *>new
         self.add(new)
-        context = PyContext_Copy(self.context)
         if new.threaded:
-            self.threads.submit(context.run, new)
-            return 0
-        return green.run_in(self.pool, new, context)
+            self.threads.submit(PyContext_Copy(self.context).run, new)
+        elif self.seats is None or self.seats:
+            self.begin(new)
+        else:
+            self.line[new] = None
+        return 0
+
+    cdef int begin(self, Call new) except -1:
+        if self.seats is not None:
+            new.seat = self.seats.pop()
+        try:
+            return green.run_in(self.pool, new, PyContext_Copy(self.context))
+        except BaseException:
+            new.end_now()  # or its seat would be lost, if it has not begun
+            raise
+
+    cdef int give_back(self, object seat) except -1:
+        """In a later turn: who gives it back is a greenlet, and those begin on the hub."""
+        self.seats.append(seat)
+        if self.line:
+            self.loop.schedule(_begin_next, self)
+        return 0
+
+    def begin_next(self):
+        while self.seats and self.line:
+            self.begin(self.line.popitem(last=False)[0])
 
     cdef void add(self, Call new) noexcept:
         new.older = self.newest
@@ -516,6 +566,10 @@ cdef class WsgiServer(HttpServer):
             futures.append(each.ended_future())
             each = each.older
         return futures
+
+
+def _begin_next(WsgiServer server):
+    server.begin_next()
 
 
 cdef dict _template(str root, bint multiprocess):

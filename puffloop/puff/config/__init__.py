@@ -50,6 +50,7 @@ NOT_HTTP = {
     "backlog",
     "root_path",
     "wsgi_threads",
+    "wsgi_greenlets",
     "monkey",
 }
 
@@ -69,6 +70,7 @@ class ServerConfig:
     backlog: int = 0
     root_path: str = ""
     wsgi_threads: int = 0
+    wsgi_greenlets: int = 0
     monkey: bool = False
     http: dict[str, int | bool | str] = field(default_factory=dict)
 
@@ -133,6 +135,8 @@ class Config:
             values[name] = self._server_value(name, values[name])
         http = {k: v for k, v in values.items() if k not in NOT_HTTP and v is not msgspec.UNSET}
         own = {k: v for k, v in values.items() if k in NOT_HTTP and v is not msgspec.UNSET}
+        if own["wsgi_threads"] and own["wsgi_greenlets"]:
+            raise ConfigError("wsgi_threads and wsgi_greenlets are both set: keep one")
         interface, app = self._needed_app()
         return ServerConfig(interface=interface, app=app, http=http, **own)
 

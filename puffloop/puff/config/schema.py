@@ -37,6 +37,7 @@ class Server(Struct, forbid_unknown_fields=True):
     backlog: Count | UnsetType = UNSET
     root_path: str = ""
     wsgi_threads: Limit = 0
+    wsgi_greenlets: Limit = 0
     monkey: bool = False
     max_request_line: Bytes | UnsetType = UNSET
     max_head: Bytes | UnsetType = UNSET
@@ -66,6 +67,7 @@ HELP = {
     "backlog": "Connections that may wait to be accepted.",
     "root_path": "Path under which a proxy shows the app (root_path, SCRIPT_NAME).",
     "wsgi_threads": "Threads that run a WSGI app that blocks; 0: greenlets run it.",
+    "wsgi_greenlets": "Requests that run at once on greenlets; more wait in order; 0: no limit.",
     "monkey": "Make the standard library cooperative before the app is imported.",
     "max_request_line": "Bytes of a request line; more is answered with 414.",
     "max_head": "Bytes of field lines; more is answered with 431.",

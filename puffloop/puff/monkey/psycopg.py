@@ -46,15 +46,54 @@ def on_psycopg2(extensions: ModuleType) -> None:
         _active.when_undone(functools.partial(extensions.set_wait_callback, None))
 
 
-# ---- psycopg 3: its waiting in Python, over selectors --------------------------------------------
+# ---- psycopg 3: a generator that says what it waits for ------------------------------------------
+
+_real_poll = select.poll
+_POLLS = {READABLE: select.POLLIN, WRITABLE: select.POLLOUT}
+
+
+def _ready_now(fd: int, events: int) -> int:
+    """Which of READABLE | WRITABLE do not block; both after an error, which the next call meets."""
+    poll = _real_poll()
+    poll.register(fd, sum(bit for event, bit in _POLLS.items() if events & event))
+    mask = next((mask for _, mask in poll.poll(0)), 0)
+    if mask & ~(select.POLLIN | select.POLLOUT):
+        return events
+    return sum(event for event, bit in _POLLS.items() if mask & bit)
+
+
+def _ready(fd: int, events: int, interval: float) -> int:
+    if events != READABLE:  # to write: can be done at once, nearly always
+        found = _ready_now(fd, events)
+        if found or not wait(fd, events, interval):
+            return found
+        return _ready_now(fd, events)
+    return READABLE if wait(fd, READABLE, interval) else 0
+
+
+def _drive(gen: Any, fd: int, interval: float) -> Any:
+    """psycopg.waiting.wait_selector() without a selector; its Wait and Ready are our bits too."""
+    try:
+        events = next(gen)
+        while True:
+            found = _ready(fd, events, interval)
+            wanted = gen.send(found)
+            events = wanted if found else events
+    except StopIteration as end:
+        return end.value
 
 
 def on_psycopg3(waiting: ModuleType) -> None:
     original = waiting.wait
 
     @functools.wraps(original)
-    def wait(*args: Any, **kwargs: Any) -> Any:
-        return (waiting.wait_selector if parks() else original)(*args, **kwargs)
+    def wait(gen: Any, fileno: int, **options: Any) -> Any:
+        if not parks():
+            return original(gen, fileno, **options)
+        interval = options.get("interval")
+        if interval is None or options.get("timeout") is not None:  # psycopg 3.1; a whole deadline
+            return waiting.wait_selector(gen, fileno, **options)
+        return _drive(gen, fileno, interval)
 
     if _active is not None:
         _active.replace(waiting, "wait", wait)
