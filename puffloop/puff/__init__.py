@@ -10,6 +10,7 @@ from typing import Any
 
 # name -> the module that has it
 _WHERE = {
+    "Block": "puff.watchdog",
     "BoundedSemaphore": "puff.sync",
     "Event": "puff.sync",
     "File": "puff.files",

@@ -40,3 +40,4 @@ from puff.sync import (
     QueueShutDown as QueueShutDown,
     Semaphore as Semaphore,
 )
+from puff.watchdog import Block as Block

@@ -25,6 +25,7 @@ from puff._bind.process import ProcessMethods
 from puff._bind.resolve import ResolveMethods
 from puff._bind.sock import SockMethods
 from puff._bind.transport import Transport
+from puff._bind.watchdog import WatchdogMethods
 from puff._nested import NestedRuns
 from puff._stdlib_loop import StdlibLoop
 from puff._tls_loop import TlsMethods
@@ -68,6 +69,7 @@ class Loop(
     PipeMethods,
     ProcessMethods,
     ResolveMethods,
+    WatchdogMethods,
     NestedRuns,
     StdlibLoop,
 ):

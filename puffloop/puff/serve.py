@@ -115,6 +115,7 @@ class _Worker:
     def run(self) -> int:
         loop = puff.new_event_loop()
         asyncio.set_event_loop(loop)
+        loop.set_watchdog(self._config.watchdog_ms)
         try:
             if self._config.monkey:
                 import_module("puff.monkey").patch_all()

@@ -28,7 +28,8 @@ static void on_before_wait(void *ctx) {
 static void on_after_wait(void *ctx) {
     puff_loop_object *loop = ctx;
     PyEval_RestoreThread(loop->d.saved);
-    loop->d.waiting = false;
+    loop->d.ticks = puff_ticks();
+    __atomic_store_n(&loop->d.waiting, false, __ATOMIC_RELEASE); /* after ticks: see watchdog.c */
 }
 
 void puff_dispatch_init(PyObject *self) {

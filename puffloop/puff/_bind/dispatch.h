@@ -7,6 +7,7 @@
 #include "handle.h"
 #include "ring.h"
 #include "slowest.h"
+#include "watchdog.h"
 
 typedef struct puff_dispatch {
     puff_ring ring;
@@ -24,6 +25,7 @@ typedef struct puff_dispatch {
     uint64_t ticks;   /* when the last turn, or callback, ended */
     uint64_t n_turns; /* also those that left the poll out */
     puff_slowest slowest;
+    puff_watchdog *watchdog; /* owned; NULL: none. It reads ticks and waiting, in its own thread */
 } puff_dispatch;
 
 /* How LoopBase begins (loop.pxd declares the same fields in this order; checked at import). */

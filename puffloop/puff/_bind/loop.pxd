@@ -6,6 +6,11 @@ from libc.stdint cimport uint64_t
 from puff._bind.core cimport puff_loop
 
 
+cdef extern from "watchdog.h":
+    ctypedef struct puff_watchdog:
+        pass
+
+
 cdef extern from "dispatch.h":
     ctypedef struct puff_ring:
         size_t head
@@ -18,8 +23,10 @@ cdef extern from "dispatch.h":
         bint debug
         bint stopping
         bint closed
+        uint64_t ticks
         uint64_t n_turns
         puff_slowest slowest
+        puff_watchdog *watchdog
 
 
 cdef class LoopBase:

@@ -14,6 +14,7 @@ import threading
 from asyncio import base_events, events, format_helpers
 
 cimport cython
+from libc.stdint cimport uint64_t
 from posix.unistd cimport getpid
 
 from puff._bind.core cimport (
@@ -66,6 +67,14 @@ cdef extern from "dispatch.h":
                            PyObject *context, bint debug)
     void puff_handle_track(object handle)
 
+
+cdef extern from "puff/loop.h":
+    uint64_t puff_ticks()
+
+cdef extern from "watchdog.h":
+    void puff_watchdog_enter(puff_watchdog *w)
+    void puff_watchdog_leave(puff_watchdog *w)
+    void puff_watchdog_stop(puff_watchdog *w)
 
 cdef extern from "slowest.h":
     void puff_slowest_init(object describe)
@@ -208,6 +217,8 @@ cdef object _handle(LoopBase loop, object callback, tuple args):
 
 
 cdef void _free_core(LoopBase loop) noexcept:
+    puff_watchdog_stop(loop.d.watchdog)
+    loop.d.watchdog = NULL
     if loop.core is NULL:
         return
     if loop.pid != getpid():
@@ -272,6 +283,9 @@ cdef class LoopBase:
         outer = running()
         global puff_running_loop
         puff_running_loop = <PyObject *>self
+        if self.d.watchdog is not NULL:
+            self.d.ticks = puff_ticks()
+            puff_watchdog_enter(self.d.watchdog)
         if not self.private:
             _running_loops.append(self)
         return outer
@@ -279,6 +293,8 @@ cdef class LoopBase:
     def _leave_run(self, outer):
         global puff_running_loop
         puff_running_loop = NULL if outer is None else <PyObject *>outer
+        if self.d.watchdog is not NULL:
+            puff_watchdog_leave(self.d.watchdog)
         if not self.private and self in _running_loops:  # a fork's child has forgotten them
             _running_loops.remove(self)
         if self.core is not NULL:

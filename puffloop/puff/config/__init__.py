@@ -52,6 +52,7 @@ NOT_HTTP = {
     "wsgi_threads",
     "wsgi_greenlets",
     "monkey",
+    "watchdog_ms",
 }
 
 
@@ -72,6 +73,7 @@ class ServerConfig:
     wsgi_threads: int = 0
     wsgi_greenlets: int = 0
     monkey: bool = False
+    watchdog_ms: int = 0
     http: dict[str, int | bool | str] = field(default_factory=dict)
 
 

@@ -39,6 +39,7 @@ class Server(Struct, forbid_unknown_fields=True):
     wsgi_threads: Limit = 0
     wsgi_greenlets: Limit = 0
     monkey: bool = False
+    watchdog_ms: Limit = 1000
     max_request_line: Bytes | UnsetType = UNSET
     max_head: Bytes | UnsetType = UNSET
     max_fields: Count | UnsetType = UNSET
@@ -69,6 +70,7 @@ HELP = {
     "wsgi_threads": "Threads that run a WSGI app that blocks; 0: greenlets run it.",
     "wsgi_greenlets": "Requests that run at once on greenlets; more wait in order; 0: no limit.",
     "monkey": "Make the standard library cooperative before the app is imported.",
+    "watchdog_ms": "Tell in the log who blocks the loop for longer; 0: do not watch.",
     "max_request_line": "Bytes of a request line; more is answered with 414.",
     "max_head": "Bytes of field lines; more is answered with 431.",
     "max_fields": "Field lines; more are answered with 431.",
