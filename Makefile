@@ -69,9 +69,11 @@ bench-postgres: ## one table of it: Postgres
 	examples/bench/run postgres
 bench-redis: ## one table of it: Redis
 	examples/bench/run redis
+bench-greenlet: ## one table of it: greenlets and asgiref
+	examples/bench/run greenlet
 wheel: $(ready) ## dist/*.whl, repaired by auditwheel and tried in an empty environment
 	tools/wheel $(VENV)
 clean: ## everything that make made, but not .venv
 	rm -rf build dist
 
-.PHONY: help setup build serve test test-c test-py asan valgrind test-all test-unstable test-bare lint fmt typing bench bench-loop bench-http bench-wsgi bench-postgres bench-redis wheel clean
+.PHONY: help setup build serve test test-c test-py asan valgrind test-all test-unstable test-bare lint fmt typing bench bench-loop bench-http bench-wsgi bench-postgres bench-redis bench-greenlet wheel clean
