@@ -147,6 +147,9 @@ PUFF_API void puff_timer_init(puff_timer *t, puff_loop *loop, void (*on_fire)(pu
 PUFF_API int puff_timer_start_at(puff_timer *t, uint64_t deadline_ns);
 PUFF_API int puff_timer_start(puff_timer *t, uint64_t timeout_ms);
 PUFF_API void puff_timer_stop(puff_timer *t); /* idle is allowed */
+/* The i-th of the timers that are started, the first to fire first and the others in no order; NULL
+ * behind the last. Starting and stopping timers changes the order. */
+PUFF_API puff_timer *puff_loop_timer(puff_loop *loop, size_t i);
 static inline bool puff_timer_active(const puff_timer *t) { return t->index != SIZE_MAX; }
 
 /* ---- poll ---------------------------------------------------------------------------------- */

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
 
@@ -257,6 +258,39 @@ def test_cancelled_timers_leave_at_once(puff_loop) -> None:
         timer.cancel()
     assert len(puff_loop._scheduled) == 500
     assert timers[0]._scheduled and not timers[-1]._scheduled
+
+
+def test_scheduled_timers_are_seen_through_the_loop_alone_and_dropped_with_it() -> None:
+    loop = puff.new_event_loop()
+    refs = []
+    for n in range(200):
+        callback = type("Callback", (), {"__call__": print})()
+        refs.append(weakref.ref(callback))
+        loop.call_later(60 + n * 7 % 11, callback)
+    del callback
+    assert {type(timer) for timer in gc.get_referents(loop)} & {type(loop._scheduled[0])}
+    loop.close()
+    gc.collect()
+    assert [ref for ref in refs if ref()] == []
+
+
+@pytest.mark.parametrize("timers", [False, True])
+def test_the_memory_of_a_burst_is_given_back_when_the_loop_sleeps(puff_loop, timers) -> None:
+    def burst() -> None:
+        for _ in range(50_000):
+            puff_loop.call_later(0, int) if timers else puff_loop.call_soon(int)
+
+    burst()
+    puff_loop.run_until_complete(asyncio.sleep(0.001))  # the ring and the heap have grown
+    tracemalloc.start()
+    try:
+        burst()
+        at_most, _ = tracemalloc.get_traced_memory()
+        puff_loop.run_until_complete(asyncio.sleep(0.001))
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert left < at_most / 10
 
 
 def test_another_threads_timer_call_does_not_break_a_waiting_loop(puff_loop) -> None:

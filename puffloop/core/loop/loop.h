@@ -42,6 +42,12 @@ typedef struct puff__job {
     void (*drop)(struct puff__job *self); /* any thread: of a job that was left, in place of done */
 } puff__job;
 
+/* A timer in the heap. */
+typedef struct puff__deadline {
+    uint64_t ns;
+    puff_timer *timer; /* borrowed */
+} puff__deadline;
+
 struct puff_loop {
     uv_loop_t uv;
     const puff_alloc *alloc; /* borrowed; outlives us */
@@ -73,7 +79,7 @@ struct puff_loop {
     puff__crew *crew;      /* made at first use */
     puff_queue jobs, lost; /* jobs that are not done; of before a fork */
 
-    puff_timer **heap; /* owned */
+    puff__deadline *heap; /* owned */
     size_t n_timers, heap_cap;
     uint64_t timer_seq; /* of the timer started last */
     uv_timer_t kernel_timer;
@@ -110,7 +116,7 @@ bool puff__timers_arm(puff_loop *loop);
 void puff__timers_deinit(puff_loop *loop);
 /* The first deadline, or UINT64_MAX. */
 static inline uint64_t puff__timers_next(const puff_loop *loop) {
-    return loop->n_timers > 0 ? loop->heap[0]->deadline_ns : UINT64_MAX;
+    return loop->n_timers > 0 ? loop->heap[0].ns : UINT64_MAX;
 }
 int puff__post_init(puff_loop *loop);
 void puff__post_run(puff_loop *loop);    /* what has been posted until now */

@@ -1,5 +1,7 @@
 /* timer.c - one 4-ary heap of nanosecond deadlines behind one timer of libuv's.
  *
+ * The deadlines lie in the heap itself: with 100 000 timers, one that had to be fetched from each
+ * timer would be a cache miss, some thirty for each that fires.
  * Equal deadlines fire in the order of their start: seq breaks the tie. Timers fire at the end of a
  * turn. libuv's timer only bounds a wait: it counts whole milliseconds and is set to end one or two
  * before the first deadline, and the rest is waited for to the nanosecond (loop.c). It is set when
@@ -13,24 +15,24 @@
 enum { ARITY = 4, FIRST_CAP = 64 };
 #define IDLE SIZE_MAX
 
-static bool before(const puff_timer *a, const puff_timer *b) {
-    if (a->deadline_ns != b->deadline_ns) return a->deadline_ns < b->deadline_ns;
-    return a->seq < b->seq;
+static bool before(const puff__deadline *a, const puff__deadline *b) {
+    if (a->ns != b->ns) return a->ns < b->ns;
+    return a->timer->seq < b->timer->seq;
 }
 
-static void put(puff_loop *loop, size_t i, puff_timer *t) {
-    loop->heap[i] = t;
-    t->index = i;
+static void put(puff_loop *loop, size_t i, puff__deadline d) {
+    loop->heap[i] = d;
+    d.timer->index = i;
 }
 
-static void sift_up(puff_loop *loop, size_t i, puff_timer *t) {
+static void sift_up(puff_loop *loop, size_t i, puff__deadline d) {
     while (i > 0) {
         size_t parent = (i - 1) / ARITY;
-        if (!before(t, loop->heap[parent])) break;
+        if (!before(&d, &loop->heap[parent])) break;
         put(loop, i, loop->heap[parent]);
         i = parent;
     }
-    put(loop, i, t);
+    put(loop, i, d);
 }
 
 static size_t least_child(const puff_loop *loop, size_t i) {
@@ -38,28 +40,32 @@ static size_t least_child(const puff_loop *loop, size_t i) {
     if (first >= loop->n_timers) return IDLE;
     size_t end = first + ARITY < loop->n_timers ? first + ARITY : loop->n_timers;
     for (size_t c = first + 1; c < end; c++)
-        if (before(loop->heap[c], loop->heap[best])) best = c;
+        if (before(&loop->heap[c], &loop->heap[best])) best = c;
     return best;
 }
 
-static void sift_down(puff_loop *loop, size_t i, puff_timer *t) {
+static void sift_down(puff_loop *loop, size_t i, puff__deadline d) {
     for (size_t c; (c = least_child(loop, i)) != IDLE; i = c) {
-        if (!before(loop->heap[c], t)) break;
+        if (!before(&loop->heap[c], &d)) break;
         put(loop, i, loop->heap[c]);
     }
-    put(loop, i, t);
+    put(loop, i, d);
 }
 
 static void heap_remove(puff_loop *loop, puff_timer *t) {
     size_t i = t->index;
-    assert(i < loop->n_timers && loop->heap[i] == t);
-    puff_timer *last = loop->heap[--loop->n_timers];
+    assert(i < loop->n_timers && loop->heap[i].timer == t);
+    puff__deadline last = loop->heap[--loop->n_timers];
     t->index = IDLE;
-    if (last == t) return;
-    if (i > 0 && before(last, loop->heap[(i - 1) / ARITY]))
+    if (last.timer == t) return;
+    if (i > 0 && before(&last, &loop->heap[(i - 1) / ARITY]))
         sift_up(loop, i, last);
     else
         sift_down(loop, i, last);
+}
+
+puff_timer *puff_loop_timer(puff_loop *loop, size_t i) {
+    return i < loop->n_timers ? loop->heap[i].timer : NULL;
 }
 
 /* Fires what was due when it began; what callbacks start anew waits for the next turn. It is behind
@@ -70,8 +76,8 @@ void puff__timers_fire(puff_loop *loop) {
     uint64_t last_seq = loop->timer_seq;
     loop->firing_ns = loop->now_ns;
     while (loop->n_timers > 0) {
-        puff_timer *t = loop->heap[0];
-        if (t->deadline_ns > loop->firing_ns || t->seq > last_seq) break;
+        puff_timer *t = loop->heap[0].timer;
+        if (loop->heap[0].ns > loop->firing_ns || t->seq > last_seq) break;
         heap_remove(loop, t);
         t->on_fire(t);
     }
@@ -105,7 +111,7 @@ void puff_timer_init(puff_timer *t, puff_loop *loop, void (*on_fire)(puff_timer 
 
 static int grow(puff_loop *loop) {
     size_t cap = loop->heap_cap ? loop->heap_cap * 2 : FIRST_CAP;
-    puff_timer **heap = puff_realloc(loop->alloc, loop->heap, cap * sizeof *heap);
+    puff__deadline *heap = puff_realloc(loop->alloc, loop->heap, cap * sizeof *heap);
     if (!heap) return PUFF_ENOMEM;
     loop->heap = heap;
     loop->heap_cap = cap;
@@ -118,7 +124,7 @@ int puff_timer_start_at(puff_timer *t, uint64_t deadline_ns) {
     if (loop->n_timers == loop->heap_cap && grow(loop) != 0) return PUFF_ENOMEM;
     t->deadline_ns = deadline_ns < loop->firing_ns ? loop->firing_ns : deadline_ns;
     t->seq = ++loop->timer_seq;
-    sift_up(loop, loop->n_timers++, t);
+    sift_up(loop, loop->n_timers++, (puff__deadline){t->deadline_ns, t});
     return 0;
 }
 

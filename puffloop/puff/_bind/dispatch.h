@@ -11,7 +11,6 @@
 
 typedef struct puff_dispatch {
     puff_ring ring;
-    puff_queue timers; /* of puff_timer_handle.node */
     PyObject *loose;   /* borrowed from the ring or the timers: the handle queued last, or NULL */
     unsigned n_queued; /* between two runs */
     PyThreadState *saved; /* while the poll sleeps */

@@ -29,8 +29,7 @@ typedef struct puff_handle {
 typedef struct puff_timer_handle {
     PUFF_TIMER_HANDLE_SLOTS
     puff_handle_own own;
-    puff_timer timer;
-    puff_queue node; /* in the loop's list of scheduled timers, which owns a reference */
+    puff_timer timer; /* while it is started, the loop owns a reference */
 } puff_timer_handle;
 
 extern PyTypeObject *puff_handle_type, *puff_timer_handle_type;
@@ -56,6 +55,14 @@ PyObject *puff_timer_handle_new(PyObject *loop, PyObject *when, PyObject *callba
 void puff_handle_track(PyObject *handle);
 /* tp_traverse of whoever owns handle (native or not), tracked or not. */
 int puff_handle_visit(PyObject *handle, visitproc visit, void *arg);
+
+/* Gives memory back, of n dropped handles at most: one turn's worth of a busy loop stays. */
+enum { PUFF_FREE_HANDLES = 256 };
+extern size_t puff_n_free_handles;
+void puff__handle_trim(size_t n);
+static inline void puff_handle_trim(size_t n) {
+    if (__builtin_expect(puff_n_free_handles > PUFF_FREE_HANDLES, 0)) puff__handle_trim(n);
+}
 
 /* Calls the callback in the handle's context, unless it is cancelled. The caller owns a reference.
  * -1 only for SystemExit and

@@ -67,6 +67,24 @@ TEST(never_early) {
     end();
 }
 
+TEST(the_first_to_fire_is_listed_first_and_every_other_once) {
+    enum { N = 50 };
+    begin();
+    numbered t[N];
+    uint64_t now = puff_now_ns(), sum = 0;
+    for (int i = 0; i < N; i++) {
+        init(&t[i], i);
+        puff_timer_start_at(&t[i].timer, now + MS * 1000 + (uint64_t)(i * 7 % N));
+    }
+    CHECK(puff_loop_timer(loop, 0) == &t[0].timer);
+    for (size_t i = 0; i < N; i++) sum += puff_loop_timer(loop, i)->deadline_ns - now - MS * 1000;
+    CHECK(sum == N * (N - 1) / 2);
+    CHECK(!puff_loop_timer(loop, N));
+    for (int i = 0; i < N; i++) puff_timer_stop(&t[i].timer);
+    CHECK(!puff_loop_timer(loop, 0));
+    end();
+}
+
 /* The best of some, for the machine may be busy. The kernel's own slack is 50 us. */
 TEST(hardly_late) {
     begin();
