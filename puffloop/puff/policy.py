@@ -111,8 +111,8 @@ class Loop(
             finally:
                 self._run_forever_cleanup()
         finally:
-            self._restore_wakeup_fd(old_fd)
             self._leave_run(outer)
+            self._restore_wakeup_fd(old_fd)
 
     def close(self) -> None:
         """Closes the loop and whatever Puff's clients keep on it. It must not be running."""
@@ -151,12 +151,17 @@ class Loop(
     def _claim_wakeup_fd(self) -> int | None:
         if threading.current_thread() is not threading.main_thread():
             return None
-        return signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        own_fd = self._csock.fileno()
+        old_fd = signal.set_wakeup_fd(own_fd, warn_on_full_buffer=False)
+        return -1 if old_fd == own_fd else old_fd  # kept from our last run: nobody's to restore
 
     def _restore_wakeup_fd(self, old_fd: int | None) -> None:
         if old_fd is None or self._signal_handlers:  # asyncio: signals between two runs are kept
             return
-        signal.set_wakeup_fd(old_fd)
+        try:
+            signal.set_wakeup_fd(old_fd)
+        except OSError:  # its owner has closed it while we ran
+            signal.set_wakeup_fd(-1)
 
     def remove_signal_handler(self, sig: int) -> bool:
         """Removes the handler for a signal: True if there was one."""

@@ -124,6 +124,37 @@ def test_closing_the_loop_gives_the_signals_back(loop: asyncio.AbstractEventLoop
     assert signal.set_wakeup_fd(-1) == -1
 
 
+def test_a_closed_loop_leaves_no_wakeup_descriptor(loop: asyncio.AbstractEventLoop) -> None:
+    """Its number would be the next file's, and signals would be written there."""
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    loop.run_until_complete(asyncio.sleep(0))  # keeps the descriptor for signals between two runs
+
+    async def remove() -> None:
+        loop.remove_signal_handler(signal.SIGUSR1)
+
+    loop.run_until_complete(remove())
+    loop.close()
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_wakeup_descriptor_that_is_closed_while_the_loop_runs(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+
+    async def main() -> None:
+        os.close(reader)
+        os.close(writer)
+
+    try:
+        loop.run_until_complete(main())
+        loop.run_until_complete(asyncio.sleep(0))
+    finally:
+        signal.set_wakeup_fd(-1)
+
+
 def test_wrong_arguments_are_asyncios_errors(loop: asyncio.AbstractEventLoop) -> None:
     async def coroutine() -> None: ...
 
