@@ -86,6 +86,7 @@ def test_serve_hands_its_flags_on(serve: Callable[..., config.ServerConfig]) -> 
         access_log=True,
         log_level="debug",
         stop_timeout_ms=30_000,
+        watchdog_ms=1000,
         http={"max_body": 1000, "server_header": False},
     )
 
