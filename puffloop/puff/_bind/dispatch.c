@@ -533,6 +533,14 @@ int puff_add_methods(PyTypeObject *type, PyMethodDef *defs) {
     return 0;
 }
 
+PyObject *puff_call_base(PyObject *base, PyObject *self, PyObject *const *args, size_t n,
+                         PyObject *kwnames) {
+    PyObject *method = PyMethod_New(base, self);
+    PyObject *res = method ? PyObject_Vectorcall(method, args, n, kwnames) : NULL;
+    Py_XDECREF(method);
+    return res;
+}
+
 int puff_dispatch_install(PyObject *type) {
     PyTypeObject *loop_base = (PyTypeObject *)type;
     context_name = PyUnicode_InternFromString("context");

@@ -43,6 +43,9 @@ typedef struct puff_loop_object {
 
 /* Puts C functions into a class that Cython has made: Cython's own would make a tuple of arguments. */
 int puff_add_methods(PyTypeObject *type, PyMethodDef *methods);
+/* Calls the function base, of a class further up, as a method of self. */
+PyObject *puff_call_base(PyObject *base, PyObject *self, PyObject *const *args, size_t n,
+                         PyObject *kwnames);
 /* Puts call_soon, call_later, call_at, call_soon_threadsafe and time into LoopBase. Also lets the garbage collector see the ring and the timers. */
 int puff_dispatch_install(PyObject *loop_base);
 

@@ -81,6 +81,9 @@ cdef extern from "slowest.h":
     object puff_slowest_get(const puff_slowest *s, puff_loop *core)
     void puff_slowest_reset(puff_slowest *s)
 
+cdef extern from "executor.h":
+    int puff_executor_install(object loop_base, object base_run_in_executor) except -1
+
 cdef extern from "tasks.h":
     int puff_tasks_install(object loop_base, object tasks_vars, object future_type,
                            object base_create_task) except -1
@@ -544,6 +547,7 @@ _check_layout()
 puff_slowest_init(_describe)
 puff_handle_types_init(events, format_helpers.extract_stack, _report)
 puff_dispatch_install(LoopBase)
+puff_executor_install(LoopBase, base_events.BaseEventLoop.run_in_executor)
 puff_tasks_install(
     LoopBase, asyncio.tasks.__dict__, asyncio.Future, base_events.BaseEventLoop.create_task
 )

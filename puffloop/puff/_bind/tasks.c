@@ -7,8 +7,6 @@
 
 #include "dispatch.h"
 
-enum { MAX_ARGS = 8 }; /* what is passed on: the loop, the coroutine, keywords */
-
 static PyObject *future_type, *base_create_task, *no_args;
 static PyObject *tasks_vars, *task_name; /* asyncio.tasks' dict, and the word Task */
 
@@ -31,23 +29,14 @@ static PyObject *keywords(puff_loop_object *loop, PyObject *const *values, PyObj
     return own;
 }
 
-static PyObject *call_base(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names) {
-    PyObject *all[MAX_ARGS] = {self};
-    Py_ssize_t total = n + (names ? PyTuple_GET_SIZE(names) : 0);
-    if (total + 1 > MAX_ARGS) {
-        PyErr_SetString(PyExc_TypeError, "create_task() got too many arguments");
-        return NULL;
-    }
-    for (Py_ssize_t i = 0; i < total; i++) all[i + 1] = args[i];
-    return PyObject_Vectorcall(base_create_task, all, (size_t)n + 1, names);
-}
-
 static PyObject *create_task(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names) {
     puff_loop_object *loop = (puff_loop_object *)self;
     if (n != 1 || loop->task_factory != Py_None || loop->d.debug || loop->d.closed)
-        return call_base(self, args, n, names);
+        return puff_call_base(base_create_task, self, args, (size_t)n, names);
     PyObject *type = Py_XNewRef(PyDict_GetItemWithError(tasks_vars, task_name)); /* as asyncio */
-    if (!type) return PyErr_Occurred() ? NULL : call_base(self, args, n, names);
+    if (!type)
+        return PyErr_Occurred() ? NULL
+                                : puff_call_base(base_create_task, self, args, (size_t)n, names);
     PyObject *positional = PyTuple_Pack(1, args[0]);
     PyObject *named = positional ? keywords(loop, args + 1, names) : NULL;
     PyObject *task = named ? PyObject_Call(type, positional, named) : NULL;
