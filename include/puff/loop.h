@@ -67,7 +67,7 @@ PUFF_API const puff_alloc *puff_loop_alloc(puff_loop *loop);
 PUFF_API struct uv_loop_s *puff_loop_uv(puff_loop *loop);
 /* The descriptor that is readable when the loop has events. */
 PUFF_API int puff_loop_backend_fd(puff_loop *loop);
-/* CLOCK_MONOTONIC in ns, read once per turn (call puff_loop_update_now() after long work). */
+/* CLOCK_MONOTONIC in ns as a turn has read it, or a millisecond behind the clock at most. */
 PUFF_API uint64_t puff_loop_now_ns(puff_loop *loop);
 PUFF_API uint64_t puff_loop_update_now(puff_loop *loop);
 PUFF_API uint64_t puff_now_ns(void);

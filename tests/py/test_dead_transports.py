@@ -106,8 +106,9 @@ async def play(loop: Any, kind: str, order: tuple[str, ...]) -> list[str]:
             if name == "peer closes":
                 await asyncio.sleep(0)  # our writes leave when the callback ends ...
             answer = attempt(steps[name], transport, peer)
-            # asyncio's transports have no loop any more once they are lost, ours stay silent.
-            answers.append("ok" if answer == "AttributeError" else answer)
+            # asyncio's transports have no loop any more once they are lost, and writelines() in
+            # early 3.12 and 3.13 calls a method that they have no more; ours stay silent.
+            answers.append("ok" if answer in ("AttributeError", "TypeError") else answer)
             if name.startswith("write") and "peer closes" in order[:i]:
                 await asyncio.sleep(0)  # ... and learn only then that the peer is gone
             answers.append(str(transport.is_closing()))

@@ -8,9 +8,9 @@ import enum
 import socket
 import struct
 import threading
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -55,10 +55,24 @@ def test_every_world_gets_the_same_answer(pg: Postgres) -> None:
         assert await asyncio.to_thread(pg.fetchval, "select 41 + 1") == 42
 
     run(main)
-    # In a thread of its own: in whole runs of the suite, and in no part of it, the main thread's
-    # loop for scripts waited in vain for a connection here. Not explained yet.
-    with ThreadPoolExecutor(1) as thread:
-        assert thread.submit(pg.fetchval, "select 41 + 1").result(40) == 42
+    assert pg.fetchval("select 41 + 1") == 42
+
+
+def test_the_time_a_script_does_other_things_is_not_waited(postgres_url: str) -> None:
+    pg = use_url(postgres_url, queue_timeout_ms=1000, query_timeout_ms=1000)
+    assert pg.fetchval("select 1") == 1
+    time.sleep(1.1)  # longer than a call may wait
+    assert pg.fetchval("select 1") == 1
+
+
+def test_a_coroutine_that_blocked_is_given_its_time(postgres_url: str) -> None:
+    pg = use_url(postgres_url, queue_timeout_ms=1000, query_timeout_ms=1000)
+
+    async def main() -> None:
+        time.sleep(1.1)
+        assert await pg.fetchval("select 1") == 1
+
+    run(main)
 
 
 def test_gather_of_many_callers_keeps_answers_apart(pg: Postgres) -> None:

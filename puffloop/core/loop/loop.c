@@ -17,9 +17,17 @@ uint64_t puff_now_ns(void) {
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-uint64_t puff_loop_update_now(puff_loop *loop) { return loop->now_ns = puff_now_ns(); }
+uint64_t puff_loop_update_now(puff_loop *loop) {
+    loop->now_ticks = puff_ticks();
+    return loop->now_ns = puff_now_ns();
+}
 
-uint64_t puff_loop_now_ns(puff_loop *loop) { return loop->now_ns; }
+/* Deadlines are reckoned from it: a host that was busy, or did not turn the loop for a minute, must
+ * not find them passed before it begins. */
+uint64_t puff_loop_now_ns(puff_loop *loop) {
+    bool old = puff_ticks() - loop->now_ticks > loop->ticks_per_ms;
+    return old ? puff_loop_update_now(loop) : loop->now_ns;
+}
 
 void puff__loop_awake(puff_loop *loop) {
     loop->sleeping = false;

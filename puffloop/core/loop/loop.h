@@ -58,7 +58,7 @@ struct puff_loop {
     bool called;          /* something has come in, in this turn */
     bool freeing;         /* puff_loop_free() is at work: nothing new is begun */
     uv_prepare_t prepare; /* runs right before the poll: the last moment to give the lock up */
-    uint64_t now_ns;
+    uint64_t now_ns, now_ticks;
     uint64_t slept_at_ns;
     puff_loop_stats stats;
 

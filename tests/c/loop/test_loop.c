@@ -398,14 +398,15 @@ TEST(stop_leaves_what_is_open_open) {
     end(); /* with a timer that is active */
 }
 
-TEST(clock_is_read_once_per_turn) {
+TEST(clock_keeps_up_with_a_host_that_does_not_turn) {
     begin();
-    uint64_t now = puff_loop_now_ns(loop);
-    uint64_t later = puff_now_ns() + MS;
-    while (puff_now_ns() < later) continue;
-    CHECK(puff_loop_now_ns(loop) == now);
-    CHECK(puff_loop_update_now(loop) >= later);
-    CHECK(puff_loop_now_ns(loop) >= later);
+    for (int i = 0; i < 5; i++) {
+        uint64_t later = puff_now_ns() + 5 * MS;
+        while (puff_now_ns() < later) continue;
+        uint64_t now = puff_now_ns();
+        CHECK(puff_loop_now_ns(loop) + 2 * MS > now); /* 1, and what a machine lets us wait */
+        puff_loop_turn(loop, false);                  /* knows its rate of ticks from now on */
+    }
     end();
 }
 
