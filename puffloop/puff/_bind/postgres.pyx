@@ -257,10 +257,10 @@ cdef str _text(const char *s):
 
 
 cdef object _error_of(const puff_pg_error *e):
-    cdef str message = e.err.msg.decode("utf-8", "replace")
+    cdef str message = _text(e.err.msg)
     if e.err.code == PUFF_EDB:
         return errors.postgres_error(
-            e.err.sqlstate.decode(),
+            _text(e.err.sqlstate),
             _text(e.message) or message,
             severity=_text(e.severity),
             detail=_text(e.detail),
@@ -279,7 +279,7 @@ cdef object _error_of(const puff_pg_error *e):
         return errors.PostgresTimeoutError(message)
     if e.err.code in (PUFF_ECONNECT, PUFF_EAUTH, PUFF_ECLOSED):
         error = errors.PostgresConnectionError(message)
-        error.sqlstate = e.err.sqlstate.decode() or None
+        error.sqlstate = _text(e.err.sqlstate) or None
         error.maybe_executed = e.maybe_executed
         return error
     return errors.PostgresUsageError(message)
