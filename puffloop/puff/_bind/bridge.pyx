@@ -35,43 +35,25 @@ cdef extern from "awaits.h":
         PYGEN_ERROR
     void puff_await_install(object type, object (*step)(object self, int *returned))
 
+cdef extern from "compat.h":
+    object puff_get_context()
+
 cdef extern from *:
     PySendResult PyIter_Send(object iter, object value, PyObject **result) except PYGEN_ERROR
 
 cdef object GreenletExit = _greenlet.GreenletExit
 cdef object _get_running_loop = asyncio._get_running_loop
-cdef object _set_running_loop = asyncio._set_running_loop
 cdef object _current_task = asyncio.current_task
 cdef bint _task_takes_context = sys.version_info >= (3, 11)
 
 
-cdef enum State:
-    NEW
-    RUNNING
-    DONE
-
-
-cdef class Bridge:
+cdef class Bridge(green.Job):
     """What `await to_greenlet(f)` awaits; a coroutine as far as asyncio is concerned."""
-
-    cdef object fn
-    cdef tuple args
-    cdef dict kwargs
-    cdef LoopBase loop
-    cdef object context       # of the Task that awaits; the worker's too
-    cdef green.Worker worker  # while it runs
-    cdef object inner         # the iterator of what the function awaits now, or None
-    cdef object answer        # what inner has returned
-    cdef object error         # what the function has raised
-    cdef State state
-    cdef bint busy            # a step is on the stack
-    cdef object __weakref__
 
     # ---- on the worker ---------------------------------------------------------------------------
 
-    def __call__(self):
-        """The worker's job."""
-        worker = self.worker = green.current()
+    cdef int run(self, green.Worker worker) except -1:
+        self.worker = worker
         worker.bridge = self
         try:
             self.answer = self.fn(*self.args, **self.kwargs)
@@ -80,15 +62,16 @@ cdef class Bridge:
         worker.bridge = self.worker = None
         self.fn = self.args = self.kwargs = None
         self.state = DONE
+        return 0
 
     cdef object wait(self, object aw):
         """await_() of a bridged worker."""
-        if green.own_context() is not self.context:
+        if puff_get_context() is not self.context:
             return self.wait_in_context(aw)
         return self.wait_for(aw)
 
     cdef object wait_for(self, object aw):
-        self.inner = _iterator(aw)
+        self.inner = iterator_of(aw)
         green.park(self.worker, self)
         answer, self.answer = self.answer, None
         return answer
@@ -113,7 +96,7 @@ cdef class Bridge:
             self.state = DONE
             raise foreign_loop()
         self.state = RUNNING
-        self.context = green.own_context()
+        self.context = puff_get_context()
         return green.run_job(self.loop, self, self.context)
 
     cdef object drive(self, object exc, int *returned):
@@ -148,6 +131,8 @@ cdef class Bridge:
                 self.inner = None
             if self.state == NEW:
                 self.begin()
+            elif self.worker is None:
+                return self.inner_ended(exc, returned)
             elif exc is None:
                 green.resume(self.worker, self)
             else:
@@ -158,6 +143,12 @@ cdef class Bridge:
             if self.inner is None:
                 future, self.worker.yielded = self.worker.yielded, None
                 return future
+
+    cdef object inner_ended(self, object exc, int *returned):
+        """begin() has left everything to somebody else's coroutine."""
+        self.state = DONE
+        self.error = exc
+        return self.outcome(returned)
 
     cdef object outcome(self, int *returned):
         error, self.error = self.error, None
@@ -212,6 +203,10 @@ cdef class Bridge:
         if self.state != RUNNING or self.busy:
             self.state = DONE
             return
+        if self.worker is None:
+            self.state = DONE
+            self.inner.close()
+            return
         if running() is not self.loop or green.current() is not None:
             # The collector may be here, in any greenlet and any thread: only the loop may switch.
             if not self.loop.is_closed():
@@ -223,13 +218,16 @@ cdef class Bridge:
             return
         raise RuntimeError("the function of to_greenlet() ignored GreenletExit")
 
+    cdef str name(self):
+        return "to_greenlet"
+
     def __repr__(self):
         name = getattr(self.fn, "__qualname__", "")
         return f"<puff.to_greenlet {name} {('new', 'running', 'done')[self.state]}>"
 
     def __dealloc__(self):
         if self.state == NEW:
-            warn_never_awaited("to_greenlet")
+            warn_never_awaited(self.name())
 
 
 cdef object _step(object self, int *returned):
@@ -248,7 +246,7 @@ cdef object _exception(typ, val, tb):
     return val if tb is None else val.with_traceback(tb)
 
 
-cdef object _iterator(object aw):
+cdef object iterator_of(object aw):
     """What `await aw` would iterate."""
     if inspect.isgenerator(aw) and inspect.isawaitable(aw):  # of @types.coroutine
         return aw
@@ -292,11 +290,11 @@ cdef green.Namespace _of_worker(green.Worker worker):
 
 cdef object _task_of(green.Worker worker):
     """The Task in whose step the worker runs, while its loop is hidden."""
-    _set_running_loop(worker.loop)
+    green.show_loop(worker.loop)
     try:
         return _current_task()
     finally:
-        _set_running_loop(None)
+        green.show_loop(None)
 
 
 def flow_locals():
@@ -371,7 +369,7 @@ cdef class _Awaiting(Waiter):
 
     cdef int start(self) except -1:
         if _task_takes_context:
-            self.task = self.loop.create_task(_value_of(self.aw), context=green.own_context())
+            self.task = self.loop.create_task(_value_of(self.aw), context=puff_get_context())
         else:
             self.task = self.loop.create_task(_value_and_context(self.aw, self.left))
         self.task.add_done_callback(self.ended)

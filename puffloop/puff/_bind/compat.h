@@ -45,6 +45,12 @@ static inline void puff_set_context(PyObject *context) {
     Py_XDECREF(before);
 }
 
+/* That context: a new reference; None: there is none yet. */
+static inline PyObject *puff_get_context(void) {
+    PyObject *context = PyThreadState_Get()->context;
+    return Py_NewRef(context ? context : Py_None);
+}
+
 /* DatagramTransport.sendto(b""): 3.13 sends it, and then each datagram in the write buffer counts for
  * a header too, lest empty ones cost nothing. Before, nothing is sent. */
 #if PY_VERSION_HEX >= 0x030d0000

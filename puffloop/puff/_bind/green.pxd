@@ -12,12 +12,20 @@ cdef class Namespace:
     cdef object __weakref__
 
 
+cdef class Job:
+    """What a worker runs, at less cost than another callable."""
+
+    # On the worker. SystemExit and KeyboardInterrupt go to the loop, others to its handler.
+    cdef int run(self, Worker worker) except -1
+
+
 cdef class Pool:
     """The workers of one loop; lives in loop.clients."""
 
     cdef LoopBase loop      # borrowed in effect: the loop outlives its pool
-    cdef list idle
-    cdef Worker parked      # a list by Worker.next
+    cdef Worker idle        # a list by Worker.next, as is the other
+    cdef Py_ssize_t n_idle
+    cdef Worker parked
 
     cdef void link(self, Worker worker) noexcept
     cdef void unlink(self, Worker worker) noexcept
@@ -26,7 +34,7 @@ cdef class Pool:
 cdef class Worker:
     cdef Pool pool
     cdef LoopBase loop      # borrowed in effect: the loop outlives its pool
-    cdef Worker prev        # the list of those that are parked
+    cdef Worker prev        # the list of those that are parked, or idle
     cdef Worker next
     cdef object raw         # its greenlet; owned
     cdef object target      # the greenlet to switch to: raw, or one that user code made inside it
@@ -59,5 +67,5 @@ cdef Pool pool_of(LoopBase loop)
 cdef int run_in(Pool pool, object job, object context) except -1
 # A worker under a bridge waits for a Future by way of the Task that awaits the bridge.
 cdef int yield_to_task(Worker worker, object future) except -1
-# The contextvars context that is current: itself, not a copy. None: there is none yet.
-cdef object own_context()
+# asyncio's running loop, of this thread; None hides it.
+cdef int show_loop(object loop) except -1

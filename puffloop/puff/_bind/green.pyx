@@ -17,14 +17,21 @@ import asyncio
 
 from puff._bind.loop cimport LoopBase, running
 
+from puff._frame import in_frame
+
 import greenlet as _greenlet
 from cpython.object cimport PyObject
 
 cdef extern from "compat.h":
     void puff_set_context(object context)
 
+cdef extern from "running_loop.h":
+    int puff_set_running_loop(object loop) except -1
+    int puff_running_loop_learn(object set, object get) except -1
+
 cdef extern from *:
     """
+    #include <alloca.h>
     #include "greenlet/greenlet.h"
 
     static __thread PyObject *puff_current_worker; /* borrowed: the worker is on the stack */
@@ -35,6 +42,13 @@ cdef extern from *:
     }
     static PyObject *puff_switch(PyObject *g) {
         return PyGreenlet_Switch((PyGreenlet *)g, NULL, NULL);
+    }
+    /* A greenlet's stack begins where it is switched into first. Further down than the hub will be
+     * when it switches again: then only the greenlet's has to be copied away and back. */
+    static __attribute__((noinline)) PyObject *puff_begin(PyObject *g) {
+        volatile char *room = alloca(8192);
+        room[0] = 0;
+        return puff_switch(g);
     }
     static PyObject *puff_throw(PyObject *g, PyObject *exc) {
         PyObject *tb = PyException_GetTraceback(exc); /* else greenlet clears it */
@@ -48,13 +62,14 @@ cdef extern from *:
     object puff_current_greenlet()
     object puff_new_greenlet(object run)
     object puff_switch(object g)
+    object puff_begin(object g)
     object puff_throw(object g, object exc)
 
 PyGreenlet_Import()
 
 
 cdef object _get_running_loop = asyncio._get_running_loop
-cdef object _set_running_loop = asyncio._set_running_loop
+puff_running_loop_learn(asyncio._set_running_loop, _get_running_loop)
 cdef object GreenletExit = _greenlet.GreenletExit
 
 
@@ -64,10 +79,12 @@ cdef enum:
     MAX_IDLE = 256
 
 
-cdef class Pool:
-    def __cinit__(self):
-        self.idle = []
+cdef class Job:
+    cdef int run(self, Worker worker) except -1:
+        raise NotImplementedError
 
+
+cdef class Pool:
     cdef void link(self, Worker worker) noexcept:
         worker.next = self.parked
         if worker.next is not None:
@@ -93,11 +110,18 @@ cdef class Pool:
         for worker in parked:
             if worker.token is not None:
                 throw_into(worker, worker.token, GreenletExit())
-        while self.idle:
-            worker = self.idle.pop()
-            puff_throw(worker.raw, GreenletExit())
+        while self.idle is not None:
+            puff_throw(_take_idle(self).raw, GreenletExit())
         while self.parked is not None:  # one that waits again: what it waits for does not come
             self.unlink(self.parked)
+        self.loop.greenlets = None
+
+
+cdef Worker _take_idle(Pool pool):
+    cdef Worker worker = pool.idle
+    pool.idle, worker.next = worker.next, None
+    pool.n_idle -= 1
+    return worker
 
 
 cdef class Namespace:
@@ -105,11 +129,18 @@ cdef class Namespace:
 
 
 cdef Pool pool_of(LoopBase loop):
-    cdef Pool pool = loop.clients.get(_pool_key)
-    if pool is None:
-        pool = loop.clients[_pool_key] = Pool()
+    cdef Pool pool
+    if loop.greenlets is None:
+        pool = loop.greenlets = loop.clients[_pool_key] = Pool()
         pool.loop = loop
-    return pool
+    return <Pool>loop.greenlets
+
+
+cpdef int _run(Worker worker) except -1:
+    if isinstance(worker.job, Job):
+        return (<Job>worker.job).run(worker)
+    worker.job()
+    return 0
 
 
 cdef class Worker:
@@ -122,7 +153,10 @@ cdef class Worker:
                 # frames looks as if it ran.
                 puff_set_context(self.context)
                 self.context = None
-                self.job()
+                if self.loop.d.debug:
+                    in_frame(_run, self)
+                else:
+                    _run(self)
             except (SystemExit, KeyboardInterrupt) as exc:
                 self.fatal = exc
             except GreenletExit:
@@ -133,9 +167,10 @@ cdef class Worker:
                 )
             self.job = self.locals = None
             puff_set_context(None)  # an idle worker keeps no request's variables alive
-            if len(pool.idle) >= MAX_IDLE:
+            if pool.n_idle >= MAX_IDLE:
                 return
-            pool.idle.append(self)
+            self.next, pool.idle = pool.idle, self
+            pool.n_idle += 1
             puff_switch(self.hub)
 
 
@@ -157,7 +192,7 @@ cdef void show(PyObject *hidden) noexcept:
     puff_current_worker = hidden
 
 
-cdef int _switch_in(Worker worker, object exc) except -1:
+cdef int _switch_in(Worker worker, object exc, bint begin) except -1:
     """Runs the worker until it parks or ends. Called on the hub."""
     global puff_current_worker
     cdef PyObject *outer = puff_current_worker
@@ -166,15 +201,17 @@ cdef int _switch_in(Worker worker, object exc) except -1:
     outer_loop = running()
     if outer_loop is None:  # we close, and maybe in a coroutine of another loop
         outer_loop = _get_running_loop()
-    _set_running_loop(None)
+    puff_set_running_loop(None)
     try:
-        if exc is None:
-            puff_switch(worker.target)
-        else:
+        if exc is not None:
             puff_throw(worker.target, exc)
+        elif begin:
+            puff_begin(worker.target)
+        else:
+            puff_switch(worker.target)
     finally:
         puff_current_worker = outer
-        _set_running_loop(outer_loop)
+        puff_set_running_loop(outer_loop)
     if worker.fatal is not None:
         fatal = worker.fatal
         worker.fatal = None
@@ -195,7 +232,7 @@ cdef int resume(Worker worker, object token) except -1:
         return 0
     worker.token = None
     worker.pool.unlink(worker)
-    return _switch_in(worker, None)
+    return _switch_in(worker, None, False)
 
 
 cdef int throw_into(Worker worker, object token, object exc) except -1:
@@ -203,7 +240,7 @@ cdef int throw_into(Worker worker, object token, object exc) except -1:
         return 0
     worker.token = None
     worker.pool.unlink(worker)
-    return _switch_in(worker, exc)
+    return _switch_in(worker, exc, False)
 
 
 cdef int yield_to_task(Worker worker, object future) except -1:
@@ -212,8 +249,8 @@ cdef int yield_to_task(Worker worker, object future) except -1:
     return park(worker, worker.bridge)
 
 
-cdef object own_context():
-    return puff_current_greenlet().gr_context
+cdef int show_loop(object loop) except -1:
+    return puff_set_running_loop(loop)
 
 
 cdef int run_job(LoopBase loop, object job, object context) except -1:
@@ -222,8 +259,9 @@ cdef int run_job(LoopBase loop, object job, object context) except -1:
 
 cdef int run_in(Pool pool, object job, object context) except -1:
     cdef Worker worker
-    if pool.idle:
-        worker = <Worker>pool.idle.pop()
+    cdef bint fresh = pool.idle is None
+    if not fresh:
+        worker = _take_idle(pool)
     else:
         worker = Worker.__new__(Worker)
         worker.pool = pool
@@ -232,4 +270,4 @@ cdef int run_in(Pool pool, object job, object context) except -1:
     worker.job = job
     worker.target = worker.raw
     worker.context = context
-    return _switch_in(worker, None)
+    return _switch_in(worker, None, fresh)

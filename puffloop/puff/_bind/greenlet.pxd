@@ -1,6 +1,6 @@
 """What puff.spawn returns, for those who make one of their own kind."""
 
-from puff._bind.green cimport Worker
+from puff._bind.green cimport Job, Worker
 from puff._bind.loop cimport LoopBase
 
 
@@ -10,7 +10,7 @@ cdef enum State:
     DEAD
 
 
-cdef class Greenlet:
+cdef class Greenlet(Job):
     cdef LoopBase loop
     cdef object fn, args, kwargs, context
     cdef object result, error

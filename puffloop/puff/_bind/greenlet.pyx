@@ -257,7 +257,7 @@ def join_iter(list greenlets):
 cdef unsigned long long _n_ended = 0
 
 
-cdef class Greenlet:
+cdef class Greenlet(green.Job):
     """A function that runs on a greenlet of a Puff loop; made by `puff.spawn`.
 
     `dead` is True once it has ended, `value` is what it returned (None before, or when it raised).
@@ -298,9 +298,8 @@ cdef class Greenlet:
         elif self.state == ALIVE and self.worker is not None and self.worker.token is not None:
             green.throw_into(self.worker, self.worker.token, GreenletExit())
 
-    def __call__(self):
-        """The job of the worker."""
-        self.worker = green.current()
+    cdef int run(self, green.Worker worker) except -1:
+        self.worker = worker
         try:
             result, error = self.fn(*self.args, **self.kwargs), None
         except GreenletExit as exc:
@@ -310,7 +309,7 @@ cdef class Greenlet:
             raise
         except BaseException as exc:
             result, error = None, exc
-        self._end(result, error)
+        return self._end(result, error)
 
     cdef int _end(self, object result, object error) except -1:
         global _n_ended

@@ -129,6 +129,10 @@ static void timer_handle_dealloc(PyObject *self) {
 static PyObject *creation_traceback(void) {
     PyObject *getframe = PySys_GetObject("_getframe"); /* borrowed */
     PyObject *frame = getframe ? PyObject_CallNoArgs(getframe) : NULL;
+    if (!frame && PyErr_ExceptionMatches(PyExc_ValueError)) { /* C code alone, on a greenlet */
+        PyErr_Clear();
+        return PyList_New(0);
+    }
     PyObject *stack = frame ? PyObject_CallOneArg(extract_stack_fn, frame) : NULL;
     Py_XDECREF(frame);
     return stack;

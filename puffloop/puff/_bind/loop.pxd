@@ -44,6 +44,7 @@ cdef class LoopBase:
 
     # Per-loop objects by key: ("postgres", name) -> pool. loop.close() closes them.
     cdef dict clients
+    cdef object greenlets           # the Pool of green.pyx, which is one of them, or None
     cdef object __weakref__
 
     cdef dict watchers              # fd -> Watcher

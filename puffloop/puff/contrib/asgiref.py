@@ -29,11 +29,11 @@ import warnings
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
-from puff._bind.bridge import await_, flow_locals, flow_task, to_greenlet
+from puff._bind.asgiref import Insides, call_of
+from puff._bind.bridge import await_, flow_locals, flow_task
 from puff._bind.greenlet import is_greenlet
-from puff._bind.loop import LoopBase
 
 __all__ = ["patch_local", "patch_sync"]
 
@@ -113,41 +113,33 @@ def _leave_alone(module: ModuleType) -> None:
 
 
 def _sync_to_async(module: ModuleType, original: Any) -> Any:
+    """Which way a call goes is decided in _bind/asgiref.pyx."""
     base = module.SyncToAsync
-    sensitive_context = base.thread_sensitive_context
-    threads_of_loops = getattr(module.AsyncToSync, "loop_thread_executors", {})  # from 3.5.1 on
-    handler_takes = _before_func(base.thread_handler)
+    insides = Insides()
+    insides.original, insides.handler = original, base.__dict__["thread_handler"]
+    insides.handler_takes = _before_func(base.thread_handler)
+    # From 3.5.1 on.
+    insides.threads_of_loops = getattr(module.AsyncToSync, "loop_thread_executors", {})
+    insides.sensitive_context = base.thread_sensitive_context
+    insides.thread_above, insides.handling = _thread_above, _handling
+    insides.before = _arguments_before_func
+    call = call_of(insides)
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(call)
+    cast(Any, call)._is_coroutine = cast(Any, asyncio.coroutines)._is_coroutine
+    return call
 
-    def needs_thread(self: Any, loop: Any) -> bool:
-        if not self._thread_sensitive:
-            return self._executor is not None
-        if _thread_above.get() or (threads_of_loops and loop in threads_of_loops):
-            return True
-        return getattr(sensitive_context.get(None), "_executor", None) is not None
 
-    async def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        __traceback_hide__ = True
-        loop = asyncio._get_running_loop()
-        if not isinstance(loop, LoopBase) or needs_thread(self, loop):
-            return await original(self, *args, **kwargs)
-        func, exc_info = self.func, sys.exc_info()
-        context = getattr(self, "context", None)  # from 3.11 on
-        if context is not None:
-            func = functools.partial(context.run, func)
-        if type(self).thread_handler is not base.thread_handler:  # a subclass's, as channels has
-            given = {
-                "loop": loop,
-                "exc_info": exc_info,
-                "source_task": asyncio.current_task(),
-                "task_context": [],
-            }
-            before = [given[name] for name in handler_takes]
-            return await to_greenlet(self.thread_handler, *before, func, *args, **kwargs)
-        if exc_info[1] is not None:
-            return await to_greenlet(_handling, exc_info[1], func, args, kwargs)
-        return await to_greenlet(func, *args, **kwargs)
-
-    return __call__
+def _arguments_before_func(names: tuple[str, ...], exc: BaseException | None) -> list[Any]:
+    """What a thread_handler is given before the function."""
+    exc_info = (None, None, None) if exc is None else (type(exc), exc, exc.__traceback__)
+    given: dict[str, Any] = {
+        "loop": asyncio._get_running_loop(),
+        "exc_info": exc_info,
+        "source_task": asyncio.current_task(),
+        "task_context": [],
+    }
+    return [given[name] for name in names]
 
 
 def _handling(
