@@ -69,8 +69,8 @@ bench-postgres: ## one table of it: Postgres
 	examples/bench/run postgres
 bench-redis: ## one table of it: Redis
 	examples/bench/run redis
-bench-greenlet: ## one table of it: greenlets and asgiref
-	examples/bench/run greenlet
+bench-greenlet: ## two tables of it: greenlets and asgiref; a Django view with three queries
+	examples/bench/run greenlet django
 wheel: $(ready) ## dist/*.whl, repaired by auditwheel and tried in an empty environment
 	tools/wheel $(VENV)
 clean: ## everything that make made, but not .venv
