@@ -217,6 +217,16 @@ PUFF_API int puff_http_response_simple(puff_http_request *req, int status, const
  * follows. */
 PUFF_API void puff_http_response_abort(puff_http_request *req);
 
+/* Sends the rest of the body from a regular file, without a copy: len bytes from offset on, or as many
+ * as content-length leaves; without one it becomes len. The head leaves with the first call. How many
+ * bytes count as sent; the response is complete when they were the last, and is broken off where the
+ * file ends early. UV_EAGAIN: call again when what is queued has left (the turn's end sends it), or,
+ * for a slow client, send some by puff_http_response_body() and wait for on_drain. PUFF_HTTP_ESTATE
+ * also for a body that is chunked already; PUFF_ENOMEM, PUFF_ECLOSED; other errors: this file or
+ * system cannot, nothing was sent. */
+PUFF_API ssize_t puff_http_response_file(puff_http_request *req, int fd, uint64_t offset,
+                                         uint64_t len);
+
 /* Bytes not yet taken by the kernel. Above 64 KiB the host should wait for on_drain. */
 PUFF_API size_t puff_http_response_queued(const puff_http_request *req);
 /* start has succeeded; the last body has been taken. */

@@ -250,6 +250,11 @@ PUFF_API int puff_stream_write_ref(puff_stream *s, const void *data, size_t len,
 /* Sends what is queued now, as far as the kernel takes it. */
 PUFF_API void puff_stream_flush(puff_stream *s);
 PUFF_API size_t puff_stream_queued(puff_stream *s); /* bytes not yet given to the kernel */
+/* Sends bytes of a regular file by sendfile(2), from its page cache; nothing may be queued. How many
+ * went, 0 at the end of the file; UV_EAGAIN: something is queued, or the kernel takes no more now;
+ * UV_EPIPE as puff_stream_write(), UV_ENOSYS where there is no such call, or what it says. Calls no
+ * callback. Raises SIGPIPE where that is not ignored, as Python does. */
+PUFF_API ssize_t puff_stream_sendfile(puff_stream *s, int fd, uint64_t offset, size_t len);
 /* on_drain comes after queued has been > high and is <= low again. Default 64 KiB and 16 KiB. */
 PUFF_API void puff_stream_set_water(puff_stream *s, size_t low, size_t high);
 /* Sends what is queued, then shuts the write side down. */

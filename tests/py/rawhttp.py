@@ -168,3 +168,11 @@ async def read_body(receive: Any) -> bytes:
         body += message["body"]
         if not message["more_body"]:
             return body
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async def wait() -> None:
+        while not condition():
+            await asyncio.sleep(0.002)
+
+    await asyncio.wait_for(wait(), WAIT_S)

@@ -14,7 +14,7 @@ from typing import Any
 from wsgiref.validate import validator
 
 import pytest
-from rawhttp import WAIT_S, on_puff, serving_wsgi
+from rawhttp import WAIT_S, on_puff, serving_wsgi, until
 
 import puff
 import puff.wsgi
@@ -803,11 +803,3 @@ async def test_wsgirefs_validator_is_content(threads, caplog) -> None:
         ).body == b"0123456789"
         assert (await c.get("/write")).body == b"written none"
     assert errors_of(caplog) == []
-
-
-async def until(condition) -> None:
-    async def wait() -> None:
-        while not condition():
-            await asyncio.sleep(0.005)
-
-    await asyncio.wait_for(wait(), WAIT_S)

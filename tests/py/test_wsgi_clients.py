@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from rawhttp import WAIT_S, on_puff, serving_wsgi
+from rawhttp import on_puff, serving_wsgi, until
 
 import puff
 
@@ -18,14 +18,6 @@ both = pytest.mark.parametrize("threads", [0, 3], ids=["greenlet", "thread"])
 
 def errors_of(caplog: Any) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async def wait() -> None:
-        while not condition():
-            await asyncio.sleep(0.005)
-
-    await asyncio.wait_for(wait(), WAIT_S)
 
 
 def shapes(environ: Any, start_response: Any) -> Any:

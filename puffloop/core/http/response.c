@@ -12,6 +12,9 @@
 #include "http/http.h"
 
 #include <string.h>
+#include <uv.h>
+
+enum { MAX_FILE = 1 << 20 }; /* of one sendfile(): the others of the loop want their turn */
 
 /* A function that has queued half of something and cannot go on: the stream is useless now. */
 static int give_up(puff__request *req, int rc) {
@@ -191,6 +194,40 @@ int puff_http_response_body(puff_http_request *pub, const void *data, size_t len
     req->n_out += len;
     if (!more) end_response(req);
     return 0;
+}
+
+/* ---- files --------------------------------------------------------------------------------- */
+
+/* The head leaves, with content-length if it has none. */
+static int begin_file(puff__request *req, uint64_t len) {
+    if (!req->said.has_length) {
+        req->said.has_length = true;
+        req->said.length = len;
+    }
+    return send_head(req, 0, true);
+}
+
+static ssize_t send_file(puff__request *req, int fd, uint64_t offset, uint64_t len) {
+    puff_http_conn *c = req->pub.conn;
+    if (req->framing == PUFF_H1_OUT_NONE || len == 0) return (ssize_t)len;
+    ssize_t n = puff_stream_sendfile(c->stream, fd, offset, len < MAX_FILE ? len : MAX_FILE);
+    if (n > 0) c->n_tx += (uint64_t)n;
+    return n == UV_EPIPE || n == UV_ECONNRESET ? PUFF_ECLOSED : n;
+}
+
+ssize_t puff_http_response_file(puff_http_request *pub, int fd, uint64_t offset, uint64_t len) {
+    puff__request *req = puff__request_of(pub);
+    int rc = check_body(req, 0);
+    if (rc == 0 && req->head) rc = begin_file(req, len);
+    if (rc) return rc;
+    if (!req->said.has_length && req->framing != PUFF_H1_OUT_NONE) return PUFF_HTTP_ESTATE;
+    uint64_t left = req->said.length - req->n_out;
+    if (len > left) len = left;
+    ssize_t n = send_file(req, fd, offset, len);
+    if (n < 0) return n;
+    req->n_out += (uint64_t)n;
+    if (n == 0 || (uint64_t)n == len) end_response(req);
+    return n;
 }
 
 int puff_http_response_flush(puff_http_request *pub) {

@@ -20,6 +20,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <sys/sendfile.h>
+#endif
 
 enum {
     CHUNK_CAP = 16384 - 64, /* several pipelined responses; with its head, four pages */
@@ -391,6 +394,20 @@ int puff_stream_write_ref(puff_stream *s, const void *data, size_t len, void (*r
     append(s, c);
     queued(s, len);
     return 0;
+}
+
+ssize_t puff_stream_sendfile(puff_stream *s, int fd, uint64_t offset, size_t len) {
+    if (!can_write(s)) return UV_EPIPE;
+    if (s->first) return UV_EAGAIN;
+#if defined(__linux__)
+    off_t from = (off_t)offset;
+    ssize_t sent;
+    do sent = sendfile(s->fd, fd, &from, len);
+    while (sent < 0 && errno == EINTR);
+    return sent >= 0 ? sent : uv_translate_sys_error(errno);
+#else
+    return UV_ENOSYS;
+#endif
 }
 
 size_t puff_stream_queued(puff_stream *s) {

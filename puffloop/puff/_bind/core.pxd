@@ -482,4 +482,6 @@ cdef extern from "puff/http.h":
                                 void (*release)(void *arg) noexcept, void *arg)
     int puff_http_response_simple(puff_http_request *req, int status, const char *text)
     void puff_http_response_abort(puff_http_request *req)
+    ssize_t puff_http_response_file(puff_http_request *req, int fd, uint64_t offset, uint64_t len)
+    bint puff_http_response_complete(const puff_http_request *req)
     size_t puff_http_response_queued(const puff_http_request *req)

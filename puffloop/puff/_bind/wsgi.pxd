@@ -32,6 +32,13 @@ cdef class WsgiServer(HttpServer):
     cdef int report(self, str sentence, object exc, const puff_http_request *req) except -1
 
 
+cdef class FileWrapper:
+    """wsgi.file_wrapper: a file as an iterable of blocks, closed with the response."""
+
+    cdef readonly object filelike
+    cdef readonly Py_ssize_t blksize
+
+
 cdef class Call:
     """One request and what the app does with it."""
 
@@ -64,6 +71,7 @@ cdef class Call:
     cdef object on_loop(self, bint reading, object data, Py_ssize_t n, bint flag)
     cdef int send(self, object data, bint more) except -1
     cdef int serve(self) except -1
+    cdef bint send_file(self, FileWrapper wrapper) except -1
     cdef int send_all(self, object result) except -1
     cdef int failed(self, object exc) except -1
     cdef int give_up(self) except -1

@@ -15,13 +15,18 @@ piece before the next is asked for, close() is called once in any case.
 """
 
 import contextvars
+import io
+import os
 import sys
 from collections import OrderedDict
+from stat import S_ISREG
 
 cimport cython
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.errno cimport EAGAIN
+from libc.stdint cimport uint64_t
 from libc.string cimport memchr
 
 from puff._bind cimport green
@@ -47,6 +52,8 @@ from puff._bind.core cimport (
     puff_http_request_unref,
     puff_http_response_abort,
     puff_http_response_body,
+    puff_http_response_complete,
+    puff_http_response_file,
     puff_http_response_queued,
     puff_http_response_simple,
     puff_http_response_start_as,
@@ -89,6 +96,7 @@ puff_environ_init()
 
 cdef enum:
     QUEUE_HIGH = 65536  # a client that reads nothing holds this much of a response, no more
+    FILE_BLOCK = 131072  # of a file whose client is slow: above QUEUE_HIGH, so that it parks
     COPY_BELOW = 4096   # as the core's: below, a write is copied anyway
 
 cdef object GreenletExit = _greenlet.GreenletExit
@@ -290,7 +298,42 @@ cdef class Call:
                     close()
         return 0
 
+    cdef bint send_file(self, FileWrapper wrapper) except -1:
+        """By sendfile(2), where that can be done; a client that is slow gets blocks in between."""
+        cdef uint64_t at, left
+        cdef ssize_t n
+        cdef int fd
+        region = None if self.threaded else _region(wrapper.filelike)
+        if region is None or region[2] == 0:
+            return False
+        fd, at, left = region
+        if not self.begun:
+            self.begin()
+        waited = False
+        while True:
+            n = puff_http_response_file(self.req, fd, at, left)
+            if n == -EAGAIN and waited:  # it was not the head that was queued
+                data = os.pread(fd, min(left, <uint64_t>FILE_BLOCK), at)
+                self.send(data, True)
+                n = PyBytes_GET_SIZE(data)
+                if n == 0:
+                    raise RuntimeError("the file has become shorter")
+            elif n < 0 and n != -EAGAIN:
+                if n == PUFF_ECLOSED or n == PUFF_HTTP_ELENGTH or n == PUFF_ENOMEM:
+                    raise _error(n)
+                wrapper.filelike.seek(at)
+                return False
+            waited = n == -EAGAIN
+            if n > 0:
+                at, left = at + n, left - n
+            if puff_http_response_complete(self.req):
+                self.ended = True
+                return True
+            call(_Turn())
+
     cdef int send_all(self, object result) except -1:
+        if type(result) is FileWrapper and self.send_file(result):
+            return 0
         if type(result) is list or type(result) is tuple:
             return self.send(result[0] if len(result) == 1 else b"".join(result), False)
         for data in result:
@@ -586,14 +629,9 @@ cdef dict _template(str root, bint multiprocess):
     }
 
 
-class FileWrapper:
-    """wsgi.file_wrapper: a file as an iterable of blocks, closed with the response."""
-
-    def __init__(self, filelike, blksize=8192):
-        self.filelike = filelike
-        self.blksize = blksize
-        if hasattr(filelike, "close"):
-            self.close = filelike.close
+cdef class FileWrapper:
+    def __init__(self, filelike, Py_ssize_t blksize=8192):
+        self.filelike, self.blksize = filelike, blksize
 
     def __iter__(self):
         return self
@@ -603,3 +641,27 @@ class FileWrapper:
         if not data:
             raise StopIteration
         return data
+
+    def close(self):
+        close = getattr(self.filelike, "close", None)
+        if close is not None:
+            close()
+
+
+cdef tuple _file_types = (io.BufferedReader, io.FileIO, io.BufferedRandom)
+
+
+cdef object _region(file):
+    """(fd, offset, length) of what is left of a regular file; None where reading it means more than
+    its bytes, as gzip's does, or where it has none.
+    """
+    if type(file) not in _file_types:
+        return None
+    try:
+        if type(file) is io.BufferedRandom:
+            file.flush()
+        fd, at = file.fileno(), file.tell()
+        status = os.fstat(fd)
+    except (OSError, ValueError):
+        return None
+    return (fd, at, max(0, status.st_size - at)) if S_ISREG(status.st_mode) else None
