@@ -196,9 +196,12 @@ def test_a_pipe_protocol_that_raises(kind, method, exception) -> None:
 def test_a_subprocess_protocol_that_raises(method, exception) -> None:
     async def scenario(loop: Any, notes: list[Any]) -> None:
         transport, protocol = await loop.subprocess_exec(
-            lambda: Pipes([], method, exception), "echo", "x", stdin=None, stderr=None
+            lambda: Pipes([], method, exception), "cat", stderr=None
         )
         try:
+            stdin = transport.get_pipe_transport(0)
+            stdin.write(b"x")
+            stdin.close()  # not before: a child that ends at once may end while we still wait for it
             await asyncio.wait_for(protocol.lost, 1.5)
         finally:
             transport.close()
