@@ -12,6 +12,7 @@ from typing import Any
 _WHERE = {
     "Block": "puff.watchdog",
     "BoundedSemaphore": "puff.sync",
+    "Condition": "puff.sync",
     "Event": "puff.sync",
     "File": "puff.files",
     "Greenlet": "puff.greenlet",
@@ -26,6 +27,7 @@ _WHERE = {
     "QueueEmpty": "puff.sync",
     "QueueFull": "puff.sync",
     "QueueShutDown": "puff.sync",
+    "RLock": "puff.sync",
     "Semaphore": "puff.sync",
     "await_": "puff.greenlet",
     "blocking": "puff.greenlet",

@@ -30,6 +30,7 @@ from puff.policy import (
 from puff.stats import LoopStats as LoopStats
 from puff.sync import (
     BoundedSemaphore as BoundedSemaphore,
+    Condition as Condition,
     Event as Event,
     LifoQueue as LifoQueue,
     Lock as Lock,
@@ -38,6 +39,7 @@ from puff.sync import (
     QueueEmpty as QueueEmpty,
     QueueFull as QueueFull,
     QueueShutDown as QueueShutDown,
+    RLock as RLock,
     Semaphore as Semaphore,
 )
 from puff.watchdog import Block as Block

@@ -15,6 +15,7 @@ docs/sync.md has the rules.
 
 from __future__ import annotations
 
+from puff._bind.condition import Condition
 from puff._bind.queues import (
     LifoQueue,
     PriorityQueue,
@@ -23,9 +24,9 @@ from puff._bind.queues import (
     QueueFull,
     QueueShutDown,
 )
-from puff._bind.sync import BoundedSemaphore, Event, Lock, Semaphore
+from puff._bind.sync import BoundedSemaphore, Event, Lock, RLock, Semaphore
 
 __all__ = [
-    "BoundedSemaphore", "Event", "LifoQueue", "Lock", "PriorityQueue", "Queue", "QueueEmpty",
-    "QueueFull", "QueueShutDown", "Semaphore",
+    "BoundedSemaphore", "Condition", "Event", "LifoQueue", "Lock", "PriorityQueue", "Queue",
+    "QueueEmpty", "QueueFull", "QueueShutDown", "RLock", "Semaphore",
 ]  # fmt: skip

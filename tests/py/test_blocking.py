@@ -202,10 +202,11 @@ def test_refuses_what_is_not_callable_and_foreign_loops() -> None:
     refused_on_foreign_loop(lambda: puff.spawn_blocking(pytest.fail))
 
 
-@pytest.mark.parametrize("given", ["0", "-1", "many", ""])
+@pytest.mark.parametrize("given", ["0", "-1", "many", "10001"])
 def test_a_bad_number_of_threads_is_named(given) -> None:
     out = script(
-        "import puff\ntry: puff.spawn_blocking(int)\nexcept ValueError as exc: print(exc)\n",
+        "import puff, puff.errors\ntry: puff.spawn_blocking(int)\n"
+        "except puff.errors.ConfigError as exc: print(exc)\n",
         PUFF_BLOCKING_THREADS=given,
     )
     assert out[0] == "PUFF_BLOCKING_THREADS"

@@ -81,6 +81,19 @@ def test_without_any_url_the_embedded_server_of_the_files_folder(
     assert config.load("sub/p.toml").pool_url("redis", "default") == f"redis in {here}/sub"
 
 
+def test_blocking_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("puff.toml").write_text("blocking_threads = 3\n")
+    assert config.load().blocking_threads() == 3
+    monkeypatch.setenv("PUFF_BLOCKING_THREADS", "5")
+    assert config.load().blocking_threads() == 5
+    monkeypatch.setenv("PUFF_BLOCKING_THREADS", "")
+    Path("puff.toml").write_text("")
+    assert config.load().blocking_threads() is None
+    Path("puff.toml").write_text("blocking_threads = 0\n")
+    with pytest.raises(ConfigError, match="blocking_threads"):
+        config.load()
+
+
 def test_puff_config_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("other.toml").write_text('asgi = "other:app"')
     monkeypatch.setenv("PUFF_CONFIG", "other.toml")

@@ -144,12 +144,10 @@ cdef object call_aside(Threads threads, object fn, tuple args, dict kwargs):
 
 cdef int _max_threads() except -1:
     """As many as concurrent.futures has: most of them wait for something."""
-    given = os.environ.get("PUFF_BLOCKING_THREADS")
-    if given is None:
-        return min(32, (os.cpu_count() or 1) + 4)
-    if not given.isdecimal() or int(given) < 1:
-        raise ValueError(f"PUFF_BLOCKING_THREADS must be a number from 1 on, not {given!r}")
-    return min(int(given), 10_000)
+    from puff import config
+
+    given = config.current().blocking_threads()
+    return min(32, (os.cpu_count() or 1) + 4) if given is None else given
 
 
 cdef Threads _threads = None
@@ -226,8 +224,8 @@ def spawn_blocking(fn, *args, **kwargs):
 
     It has a copy of the caller's contextvars, and puff calls inside block its thread only. `kill`
     takes it back if it has not begun; otherwise those who joined get the GreenletExit, and the
-    thread goes on to its end unheard. There are PUFF_BLOCKING_THREADS threads (as a rule four more
-    than CPUs, at most 32); what is more waits its turn. TypeError when `fn` is not callable.
+    thread goes on to its end unheard. There are `blocking_threads` of puff.toml, as a rule four
+    more than CPUs, at most 32; what is more waits its turn. TypeError when `fn` is not callable.
 
         digest = puff.spawn_blocking(hashlib.scrypt, pw, salt=salt, n=2**14, r=8, p=1).join()
     """

@@ -40,5 +40,8 @@ cdef class Bridge(green.Job):
     cdef object step(self, object exc, int *returned)
 
 
+# The flow of code that runs here, in any world: an object that is the same in all of it. A Task
+# with the sync code that it runs is one, a spawned greenlet with what it awaits, a thread.
+cdef object flow_here()
 # What `await aw` would iterate.
 cdef object iterator_of(object aw)

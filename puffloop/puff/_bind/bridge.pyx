@@ -18,6 +18,7 @@ import asyncio
 import contextvars
 import inspect
 import sys
+import threading
 import weakref
 
 from puff._bind cimport green
@@ -312,6 +313,25 @@ def flow_locals():
     task = _task_of(worker)
     if task is None:  # somebody drives the bridge by hand
         return _of_worker(worker)
+    return _of_task(task)
+
+
+cdef object _of_thread = threading.local()
+
+
+cdef object flow_here():
+    if green.current() is not None and running() is not None:
+        return flow_locals()
+    task = _current_task() if _get_running_loop() is not None else None
+    if task is not None:
+        return _of_task(task)
+    flow = getattr(_of_thread, "flow", None)
+    if flow is None:
+        flow = _of_thread.flow = green.Namespace()
+    return flow
+
+
+cdef object _of_task(task):
     found = _locals_of_task.get(task)
     if found is None:
         found = _locals_of_task[task] = green.Namespace()

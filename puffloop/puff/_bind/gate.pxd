@@ -24,9 +24,13 @@ cdef class Gate:
     # undo() takes back what a turn was granted, for it is gone.
     cdef bint enter(self, Turn turn) except -1
     cdef void undo(self, Turn turn) noexcept
+    # On the turn's own loop: it stands in line now, and can be admitted.
+    cdef int lined_up(self, Turn turn) except -1
 
     # The call: what enter() gives, now or when somebody admits the turn. `late`: see Turn.
     cdef object ask(self, object timeout, object late, object gift)
+    # The same without a first try: whoever calls knows that there is nothing. False: it is late.
+    cdef object ask_in_line(self, object timeout, object gift)
     # Out of the line: the first, or None.
     cdef Turn pop(self)
     # In any thread. False: its loop is closed, and nobody waits any more.

@@ -34,6 +34,7 @@ cdef class Turn(TimedWaiter):
             self.gate.line[self] = None
             if self.timeout is not None:
                 self.arm_seconds(self.timeout)
+            self.gate.lined_up(self)
         return 0
 
     cdef void deliver(self) noexcept:
@@ -79,6 +80,9 @@ cdef class Gate:
     cdef void undo(self, Turn turn) noexcept:
         pass
 
+    cdef int lined_up(self, Turn turn) except -1:
+        return 0
+
     cdef object ask(self, object timeout, object late, object gift):
         cdef Turn turn = Turn()
         turn.gate = self
@@ -86,6 +90,12 @@ cdef class Gate:
         if running() is None and _get_running_loop() is None and self.enter(turn):
             turn.state = W_ABANDONED  # no loop had to be asked
             return turn.answer
+        return call(turn)
+
+    cdef object ask_in_line(self, object timeout, object gift):
+        cdef Turn turn = Turn()
+        turn.gate = self
+        turn.timeout, turn.late, turn.gift = timeout, False, gift
         return call(turn)
 
     cdef Turn pop(self):

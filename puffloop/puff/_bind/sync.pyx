@@ -1,6 +1,7 @@
 # cython: language_level=3
-"""Lock, Event, Semaphore: one object for coroutines, greenlets and threads."""
+"""Lock, RLock, Event, Semaphore: one object for coroutines, greenlets and threads."""
 
+from puff._bind.bridge cimport flow_here
 from puff._bind.gate cimport Gate, Turn, refuse_in_coroutine, time_limit
 
 
@@ -33,8 +34,6 @@ cdef class Lock(_Held):
         with lock:
             pg.execute("update account set ...")     # others wait, the loop runs
     """
-
-    cdef bint held
 
     cdef bint enter(self, Turn turn) except -1:
         if self.held:
@@ -70,6 +69,66 @@ cdef class Lock(_Held):
     def __repr__(self):
         state = f"held, {len(self.line)} waiting" if self.held else "free"
         return f"<puff.Lock {state}>"
+
+
+cdef class RLock(_Held):
+    """A lock that whoever holds it may acquire again; it is free when released as often.
+
+    The holder is a flow of code: a Task with the sync code that it runs, a spawned greenlet with
+    what it awaits, or a thread. Nobody else may release it.
+
+        lock = puff.RLock()
+        with lock, lock:
+            ...
+    """
+
+    cdef bint enter(self, Turn turn) except -1:
+        if self.depth > 0 and self.holder is not turn.gift:
+            return False
+        self.holder = turn.gift
+        self.depth += 1
+        turn.answer = True
+        return True
+
+    cdef void undo(self, Turn turn) noexcept:
+        self.leave(1)
+
+    cdef void leave(self, Py_ssize_t n) noexcept:
+        self.depth -= n
+        if self.depth == 0:
+            self.pass_on()
+
+    cdef void pass_on(self) noexcept:
+        cdef Turn turn
+        while self.line:
+            turn = self.pop()
+            self.holder, self.depth = turn.gift, 1
+            if self.admit(turn, True):
+                return
+        self.holder, self.depth = None, 0
+
+    cdef bint is_mine(self) except -1:
+        return self.depth > 0 and self.holder is flow_here()
+
+    def acquire(self, blocking=True, timeout=None):
+        """Wait until it is ours; True. False when `timeout` seconds are over, or at once when not
+        `blocking`.
+        """
+        return self.ask(time_limit(blocking, timeout), False, flow_here())
+
+    def release(self):
+        """Undo one acquire(). RuntimeError when it is not held here."""
+        if not self.is_mine():
+            raise RuntimeError("release of an RLock that is not held here")
+        self.leave(1)
+
+    def locked(self):
+        """Whether somebody holds it."""
+        return self.depth > 0
+
+    def __repr__(self):
+        state = f"held {self.depth} times, {len(self.line)} waiting" if self.depth else "free"
+        return f"<puff.RLock {state}>"
 
 
 cdef class Semaphore(_Held):

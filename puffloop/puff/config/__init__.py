@@ -142,6 +142,18 @@ class Config:
         interface, app = self._needed_app()
         return ServerConfig(interface=interface, app=app, http=http, **own)
 
+    def blocking_threads(self) -> int | None:
+        """PUFF_BLOCKING_THREADS, else the key of puff.toml; None: a number for the machine."""
+        text = self.variable("PUFF_BLOCKING_THREADS")
+        if text is None:
+            given = self.file.blocking_threads
+            return None if isinstance(given, msgspec.UnsetType) else given
+        if not text.isdecimal() or not 1 <= int(text) <= 10_000:
+            raise ConfigError(
+                f"PUFF_BLOCKING_THREADS must be a number from 1 to 10000, not {text!r}"
+            )
+        return int(text)
+
     def activate(self) -> None:
         """What one's own code expects: .env in the environment, the current folder on sys.path."""
         for name, value in self.dotenv.items():

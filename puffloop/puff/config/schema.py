@@ -18,6 +18,7 @@ Text = Annotated[str, Meta(min_length=1)]
 Name = Annotated[str, Meta(pattern="^[A-Za-z][A-Za-z0-9_-]*$")]
 Level = Annotated[str, Meta(pattern="^(debug|info|warning|error|critical)$")]
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Threads = Annotated[int, Meta(ge=1, le=10_000)]
 Limit = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # where 0 means none
 Bytes = Annotated[int, Meta(ge=1, le=2**32 - 1)]
 Huge = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -149,6 +150,7 @@ class File(Struct, forbid_unknown_fields=True):
     # The original's switches. Here both worlds are always there.
     asyncio: bool = True
     greenlets: bool = True
+    blocking_threads: Threads | UnsetType = UNSET
     server: Server = msgspec.field(default_factory=Server)
     postgres: list[Postgres] = []
     redis: list[Redis] = []
