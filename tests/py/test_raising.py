@@ -201,7 +201,7 @@ def test_a_subprocess_protocol_that_raises(method, exception) -> None:
         try:
             stdin = transport.get_pipe_transport(0)
             stdin.write(b"x")
-            stdin.close()  # not before: a child that ends at once may end while we still wait for it
+            stdin.close()  # not before: one that ends at once may end while we still wait for it
             await asyncio.wait_for(protocol.lost, 1.5)
         finally:
             transport.close()
