@@ -126,8 +126,18 @@ def _sync_to_async(module: ModuleType, original: Any) -> Any:
     call = call_of(insides)
     if sys.version_info >= (3, 12):
         return inspect.markcoroutinefunction(call)
-    cast(Any, call)._is_coroutine = cast(Any, asyncio.coroutines)._is_coroutine
-    return call
+    marked = call if sys.version_info >= (3, 11) else _in_python(call)
+    marked._is_coroutine = cast(Any, asyncio.coroutines)._is_coroutine
+    return marked
+
+
+def _in_python(native: Any) -> Any:
+    """A method that takes attributes: those of Cython have an _is_coroutine of their own on 3.10."""
+
+    def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return native(self, *args, **kwargs)
+
+    return __call__
 
 
 def _arguments_before_func(names: tuple[str, ...], exc: BaseException | None) -> list[Any]:
