@@ -126,13 +126,13 @@ def _sync_to_async(module: ModuleType, original: Any) -> Any:
     call = call_of(insides)
     if sys.version_info >= (3, 12):
         return inspect.markcoroutinefunction(call)
-    marked = call if sys.version_info >= (3, 11) else _in_python(call)
+    marked: Any = call if sys.version_info >= (3, 11) else _in_python(call)
     marked._is_coroutine = cast(Any, asyncio.coroutines)._is_coroutine
     return marked
 
 
 def _in_python(native: Any) -> Any:
-    """A method that takes attributes: those of Cython have an _is_coroutine of their own on 3.10."""
+    """A method that takes attributes: on 3.10 Cython's have an _is_coroutine of their own."""
 
     def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         return native(self, *args, **kwargs)
