@@ -5,7 +5,10 @@ its own. A child watcher that the program has set (asyncio's, up to 3.13) is lef
 
     transport --Popen--> child
         ^                  | ends
-        +-- Child <-- poll of its pidfd; waits for it, and it is no zombie
+        +-- Child <-- its pidfd is readable; waits for it, and it is no zombie
+
+A pidfd is waited for once and then closed, so it is not given to libuv, which takes seven system
+calls for that, but to the set of the loop's own: one, and closing ends it.
 
 The order is asyncio's: the exit status reaches the transport a turn after the pidfd was seen, so
 what a child has written before it ended has been read before process_exited().
@@ -20,11 +23,12 @@ cimport cython
 
 from puff._bind.core cimport (
     PUFF_READABLE,
-    puff_poll,
-    puff_poll_data,
-    puff_poll_free,
-    puff_poll_new,
-    puff_poll_set,
+    PUFF_READY_ONCE,
+    puff_ready,
+    puff_ready_cancel,
+    puff_ready_init,
+    puff_ready_supported,
+    puff_ready_wait,
 )
 from puff._bind.errors cimport os_error
 from puff._bind.loop cimport LoopBase
@@ -55,13 +59,16 @@ cdef class Child:
     """One that runs. The loop keeps it among its clients until it has ended."""
 
     cdef LoopBase loop
-    cdef puff_poll *poll
+    cdef puff_ready end
     cdef int pidfd
     cdef int pid
     cdef object transport
 
     def __cinit__(self):
         self.pidfd = -1
+        puff_ready_init(&self.end, _on_end)
+        self.end.data = <void *>self
+        self.end.shared = True  # no reader that anybody has added
 
     cdef int watch(self) except -1:
         try:
@@ -69,11 +76,9 @@ cdef class Child:
         except ProcessLookupError:  # somebody else has waited for it
             self.loop.call_soon(self.reap)
             return 0
-        cdef int rc = puff_poll_new(
-            &self.poll, self.loop.core, self.pidfd, _on_end, <void *>self
+        cdef int rc = puff_ready_wait(
+            self.loop.core, &self.end, self.pidfd, PUFF_READABLE, PUFF_READY_ONCE
         )
-        if rc == 0:
-            rc = puff_poll_set(self.poll, PUFF_READABLE)
         if rc < 0:
             self.unwatch()
             raise os_error(rc)
@@ -81,9 +86,8 @@ cdef class Child:
         return 0
 
     cdef int unwatch(self) except -1:
-        if self.poll is not NULL and self.loop.core is not NULL:
-            puff_poll_free(self.poll)
-        self.poll = NULL
+        if self.loop is not None and self.loop.core is not NULL:
+            puff_ready_cancel(&self.end)
         if self.pidfd >= 0:
             pidfd, self.pidfd = self.pidfd, -1
             os.close(pidfd)
@@ -112,17 +116,16 @@ cdef class Child:
         transport._process_exited(_status(self.pid, transport))
 
 
-cdef void _on_end(puff_poll *p, int status, int ready) noexcept:
-    cdef Child child = <Child>puff_poll_data(p)
+cdef void _on_end(puff_ready *end) noexcept:
+    cdef Child child = <Child>end.data
     try:
-        puff_poll_set(p, 0)
         child.loop.schedule(_reap, child)
     except BaseException as exc:
         child.loop.interrupt(exc)
 
 
 def _reap(Child child):
-    if child.poll is not NULL:  # the loop has not been closed meanwhile
+    if child.pidfd >= 0:  # the loop has not been closed meanwhile
         child.reap()
 
 
@@ -152,7 +155,7 @@ cdef bint _other_watcher(loop):
 
 
 cdef bint _can_use_pidfd():
-    if not hasattr(os, "pidfd_open"):
+    if not hasattr(os, "pidfd_open") or not puff_ready_supported():
         return False
     try:
         os.close(os.pidfd_open(os.getpid()))
