@@ -1064,6 +1064,63 @@ def test_curl_gets_a_body(run, kind, certs, server_context, tmp_path) -> None:
     assert (tmp_path / "body").read_bytes() == body
 
 
+# ---- streams -------------------------------------------------------------------------------------
+
+
+def test_streams_read_what_was_written_whatever_their_limit(
+    run, server_context, client_context
+) -> None:
+    lines = [b"x" * n + b"\n" for n in (0, 5, 300, 17_000, 63)]
+    body = os.urandom(MIB)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.writelines(lines)
+        writer.write(body)
+        await writer.drain()
+        assert await reader.readexactly(3) == b"end"
+        writer.write(b"more")
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context)
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection(
+            "localhost", port, ssl=client_context, limit=32_768
+        )
+        assert [await reader.readline() for _ in lines] == lines
+        assert await reader.readexactly(len(body)) == body  # pauses and resumes the transport
+        writer.write(b"end")
+        assert await reader.read() == b"more" and reader.at_eof()
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+
+    run(main())
+
+
+def test_our_streams_read_in_c(kind, run, server_context, client_context) -> None:
+    if kind != "puff":
+        pytest.skip("ours")
+    types = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        types.append(type(reader.read()).__name__)
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context)
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("localhost", port, ssl=client_context)
+        types.append(type(call := reader.read()).__name__)
+        assert await call == b""
+        writer.close()
+        server.close()
+
+    with pytest.warns(RuntimeWarning, match="never awaited"):
+        run(main())
+    assert types == ["Call", "Call"]
+
+
 # ---- nothing is left behind ----------------------------------------------------------------------
 
 

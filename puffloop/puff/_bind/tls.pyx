@@ -62,6 +62,7 @@ from puff._bind.core cimport (
     ssl_ctx_st,
     ssl_st,
 )
+from puff._bind.streams cimport adopt
 from puff._bind.transport cimport Filter
 
 from puff._bind.transport import Transport
@@ -189,6 +190,7 @@ cdef class Tls(Filter):
         puff_tls_free(self.engine)
 
     cdef int set_app_protocol(self, protocol) except -1:
+        adopt(protocol)
         self.app_protocol = protocol
         self.buffered = isinstance(protocol, _BufferedProtocol)
         return 0
