@@ -29,6 +29,13 @@ def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @pytest.fixture
+def puff_only_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = puff.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
 def errors(loop: asyncio.AbstractEventLoop) -> list[dict]:
     seen: list[dict] = []
     loop.set_exception_handler(lambda _, context: seen.append(context))
@@ -177,6 +184,42 @@ def test_bytes_may_be_changed_after_write(loop) -> None:
         peer.close()
 
     run(loop, main)
+
+
+@pytest.mark.parametrize("size", [1, 100, 15_999, 16_000, 16_001, 50_000])
+@pytest.mark.parametrize("kind", [bytearray, lambda b: memoryview(bytearray(b)), memoryview])
+def test_any_bytes_of_any_length_arrive_in_order(loop, size, kind) -> None:
+    async def main(loop) -> None:
+        transport, peer = await connected(Recorder())
+        parts = [bytes([65 + n]) * size for n in range(5)]
+        for part in parts:
+            transport.write(kind(part))
+            transport.write(kind(b""))
+            transport.write(b"|")
+        transport.close()
+        assert await read_all(loop, peer) == b"".join(part + b"|" for part in parts)
+        peer.close()
+
+    run(loop, main)
+
+
+def test_memory_that_was_written_is_not_held(puff_only_loop) -> None:
+    async def main(loop) -> None:
+        transport, peer = await connected(Recorder())
+        for size in (100, 100_000):
+            buffer = bytearray(size)
+            transport.write(buffer)
+            buffer.extend(b"more")  # a BufferError, if somebody held it
+            view = memoryview(buffer)
+            transport.write(view)
+            view.release()
+            buffer.clear()
+        with pytest.raises(ValueError, match="released"):
+            transport.write(view)
+        transport.abort()
+        peer.close()
+
+    run(puff_only_loop, main)
 
 
 def test_the_protocol_is_paused_above_high_and_resumed_at_low(loop) -> None:

@@ -19,6 +19,9 @@ enum {
      * shorter one costs less to copy out of the loop's buffer than to cut a chunk to size (by
      * instructions: 250 to 500). */
     LONG_READ = 8192,
+    /* What is not bytes is copied, for its owner may change it: into the core's own chunks, as long
+     * as one of them is enough. */
+    SHORT_WRITE = 16000,
 };
 
 static const puff_stream_rare *rare;
@@ -156,9 +159,31 @@ static puff_stream_object *native(PyObject *transport) {
     return (puff_stream_object *)stream;
 }
 
-static bool is_plain_write(const puff_stream_object *s, PyObject *data) {
-    return PyBytes_CheckExact(data) && PyBytes_GET_SIZE(data) > 0 && !s->eof_written &&
-           !s->conn_lost && s->empty_waiter == Py_None;
+static bool is_writable(const puff_stream_object *s) {
+    return !s->eof_written && !s->conn_lost && s->empty_waiter == Py_None;
+}
+
+/* A bytearray or a memoryview: 1; 0: not this way. */
+static int queue_copy(puff_stream_object *s, PyObject *data) {
+    Py_buffer view;
+    if (!PyByteArray_CheckExact(data) && !PyMemoryView_Check(data)) return 0;
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) { /* not contiguous, or released */
+        PyErr_Clear();
+        return 0;
+    }
+    bool is_short = view.len > 0 && view.len <= SHORT_WRITE;
+    int rc = is_short ? puff_stream_write(s->core, view.buf, (size_t)view.len) : 0;
+    PyBuffer_Release(&view);
+    if (rc == PUFF_ENOMEM) PyErr_NoMemory();
+    return rc == PUFF_ENOMEM ? -1 : is_short;
+}
+
+/* 1: it is queued; 0: not as plain as that. */
+static int queue_plain(puff_stream_object *s, PyObject *data) {
+    if (!is_writable(s)) return 0;
+    if (!PyBytes_CheckExact(data)) return queue_copy(s, data);
+    if (PyBytes_GET_SIZE(data) == 0) return 0;
+    return puff_stream_queue(s, data) < 0 ? -1 : 1;
 }
 
 /* write(data): by position, or by name as asyncio's takes it too. */
@@ -172,10 +197,10 @@ static PyObject *transport_write(PyObject *self, PyObject *const *args, Py_ssize
     PyObject *data = args[0];
     puff_stream_object *s = native(self);
     if (!s) return NULL;
-    int rc;
-    if (!is_plain_write(s, data))
+    int rc = queue_plain(s, data);
+    if (rc == 0)
         rc = rare->write((PyObject *)s, data);
-    else if ((rc = puff_stream_queue(s, data)) == 0 && puff_stream_queued(s->core) > s->high)
+    else if (rc > 0 && puff_stream_queued(s->core) > s->high)
         rc = rare->over_high((PyObject *)s);
     if (rc < 0) return NULL;
     Py_RETURN_NONE;
