@@ -28,6 +28,7 @@
 #include "asgi_task.h"
 
 #include "context_vars.h"
+#include "coroutine.h"
 #include "scope.h"
 
 enum driver_state {
@@ -245,21 +246,6 @@ static PySendResult driver_send(PyObject *self, PyObject *arg, PyObject **result
     return PYGEN_ERROR;
 }
 
-static PyObject *as_iterator(PySendResult r, PyObject *result) {
-    if (r != PYGEN_RETURN) return result;
-    Py_DECREF(result); /* None, always */
-    PyErr_SetNone(PyExc_StopIteration);
-    return NULL;
-}
-
-static PyObject *driver_send_method(PyObject *self, PyObject *arg) {
-    PyObject *result;
-    PySendResult r = driver_send(self, arg, &result);
-    return as_iterator(r, result);
-}
-
-static PyObject *driver_next(PyObject *self) { return driver_send_method(self, Py_None); }
-
 /* throw() of the app's coroutine, as the outcome of a step. */
 static PySendResult throw_into_app(puff_driver *d, PyObject *args, PyObject **result) {
     PyObject *method = PyObject_GetAttrString(d->coro, "throw");
@@ -280,7 +266,7 @@ static PyObject *driver_throw(PyObject *self, PyObject *args) {
     PyObject *result = NULL;
     PySendResult r = throw_into_app(d, args, &result);
     r = after_step(d, r, &result);
-    return as_iterator(r, result);
+    return puff_coroutine_as_iterator(r, result);
 }
 
 static PyObject *driver_close(PyObject *self, PyObject *ignored) {
@@ -320,7 +306,7 @@ static void driver_dealloc(PyObject *self) {
 }
 
 static PyMethodDef driver_methods[] = {
-    {"send", driver_send_method, METH_O, NULL},
+    {"send", puff_coroutine_send, METH_O, NULL},
     {"throw", driver_throw, METH_VARARGS, NULL},
     {"close", driver_close, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -332,7 +318,7 @@ static PyTypeObject driver_type = {
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_as_async = &driver_async,
     .tp_iter = PyObject_SelfIter,
-    .tp_iternext = driver_next,
+    .tp_iternext = puff_coroutine_next,
     .tp_getattro = driver_getattro,
     .tp_traverse = driver_traverse,
     .tp_dealloc = driver_dealloc,

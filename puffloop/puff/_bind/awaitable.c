@@ -7,6 +7,7 @@
  * A wait takes nothing from the request before it is awaited, so one that is thrown away or
  * cancelled loses no bytes.
  */
+#include "coroutine.h"
 #include "exchange.h"
 #include "freelist.h"
 
@@ -19,31 +20,11 @@ static PySendResult ready_send(PyObject *self, PyObject *arg, PyObject **result)
     return PYGEN_RETURN;
 }
 
-static PyObject *ready_next(PyObject *self) { return NULL; } /* StopIteration(None) */
-
-static PyObject *ready_send_method(PyObject *self, PyObject *arg) {
-    PyErr_SetNone(PyExc_StopIteration);
-    return NULL;
-}
-
-/* throw(exception), or the older throw(type, value, traceback): raises it. */
-static PyObject *raise_thrown(PyObject *args) {
-    PyObject *type = PyTuple_GET_SIZE(args) > 0 ? PyTuple_GET_ITEM(args, 0) : NULL;
-    PyObject *value = PyTuple_GET_SIZE(args) > 1 ? PyTuple_GET_ITEM(args, 1) : NULL;
-    if (type && PyExceptionInstance_Check(type))
-        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
-    else if (type && PyExceptionClass_Check(type))
-        PyErr_SetObject(type, value);
-    else
-        PyErr_SetString(PyExc_TypeError, "throw() takes an exception");
-    return NULL;
-}
-
-static PyObject *ready_throw(PyObject *self, PyObject *args) { return raise_thrown(args); }
+static PyObject *ready_throw(PyObject *self, PyObject *args) { return puff_coroutine_raise(args); }
 static PyObject *ready_close(PyObject *self, PyObject *ignored) { Py_RETURN_NONE; }
 
 static PyMethodDef ready_methods[] = {
-    {"send", ready_send_method, METH_O, NULL},
+    {"send", puff_coroutine_send, METH_O, NULL},
     {"throw", ready_throw, METH_VARARGS, NULL},
     {"close", ready_close, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -55,7 +36,7 @@ static PyTypeObject ready_type = {
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_as_async = &ready_async,
     .tp_iter = PyObject_SelfIter,
-    .tp_iternext = ready_next,
+    .tp_iternext = puff_coroutine_next,
     .tp_methods = ready_methods,
 };
 
@@ -130,31 +111,9 @@ static PySendResult wait_send(PyObject *self, PyObject *arg, PyObject **result) 
     }
 }
 
-/* What a step says through an iterator's return value. */
-static PyObject *as_iterator(PySendResult r, PyObject *result) {
-    if (r != PYGEN_RETURN) return result;
-    if (result == Py_None) {
-        PyErr_SetNone(PyExc_StopIteration);
-    } else {
-        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
-        if (stop) PyErr_SetObject(PyExc_StopIteration, stop);
-        Py_XDECREF(stop);
-    }
-    Py_DECREF(result);
-    return NULL;
-}
-
-static PyObject *wait_send_method(PyObject *self, PyObject *arg) {
-    PyObject *result;
-    PySendResult r = wait_send(self, arg, &result);
-    return as_iterator(r, result);
-}
-
-static PyObject *wait_next(PyObject *self) { return wait_send_method(self, Py_None); }
-
 static PyObject *wait_throw(PyObject *self, PyObject *args) {
     wait_unpark((puff_wait *)self, WAIT_DONE);
-    return raise_thrown(args);
+    return puff_coroutine_raise(args);
 }
 
 static PyObject *wait_close(PyObject *self, PyObject *ignored) {
@@ -186,7 +145,7 @@ static void wait_dealloc(PyObject *self) {
 }
 
 static PyMethodDef wait_methods[] = {
-    {"send", wait_send_method, METH_O, NULL},
+    {"send", puff_coroutine_send, METH_O, NULL},
     {"throw", wait_throw, METH_VARARGS, NULL},
     {"close", wait_close, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -198,7 +157,7 @@ static PyTypeObject wait_type = {
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_as_async = &wait_async,
     .tp_iter = PyObject_SelfIter,
-    .tp_iternext = wait_next,
+    .tp_iternext = puff_coroutine_next,
     .tp_traverse = wait_traverse,
     .tp_clear = wait_clear,
     .tp_dealloc = wait_dealloc,

@@ -7,7 +7,7 @@
 #ifndef PUFF_BIND_AWAITS_H
 #define PUFF_BIND_AWAITS_H
 
-#include <Python.h>
+#include "coroutine.h"
 
 /* Goes on with the awaitable: a new reference to what it yields, or with *returned set to what it returns;
  * NULL with an exception. */
@@ -22,26 +22,10 @@ static PySendResult puff_await_send(PyObject *self, PyObject *value, PyObject **
     return returned ? PYGEN_RETURN : PYGEN_NEXT;
 }
 
-/* PyErr_SetObject() would take a tuple for the arguments of the exception. */
-static void puff_await_raise_stop(PyObject *value) {
-    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
-    if (stop) PyErr_SetObject(PyExc_StopIteration, stop);
-    Py_XDECREF(stop);
-}
-
-static PyObject *puff_await_next(PyObject *self) {
-    int returned = 0;
-    PyObject *value = puff_await_step_of_type(self, &returned);
-    if (!value || !returned) return value;
-    if (value != Py_None) puff_await_raise_stop(value); /* without an exception it is None */
-    Py_DECREF(value);
-    return NULL;
-}
-
 /* Before a subclass is made. type has __await__, __iter__ and __next__. */
 static void puff_await_install(PyObject *type, puff_await_step step) {
     puff_await_step_of_type = step;
-    ((PyTypeObject *)type)->tp_iternext = puff_await_next;
+    ((PyTypeObject *)type)->tp_iternext = puff_coroutine_next;
     ((PyTypeObject *)type)->tp_as_async->am_send = puff_await_send;
     PyType_Modified((PyTypeObject *)type);
 }

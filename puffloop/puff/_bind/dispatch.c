@@ -522,17 +522,6 @@ static int loop_clear(PyObject *self) {
     return cython_clear(self);
 }
 
-int puff_add_methods(PyTypeObject *type, PyMethodDef *defs) {
-    for (PyMethodDef *def = defs; def->ml_name; def++) {
-        PyObject *descr = PyDescr_NewMethod(type, def);
-        int rc = descr ? PyDict_SetItemString(type->tp_dict, def->ml_name, descr) : -1;
-        Py_XDECREF(descr);
-        if (rc < 0) return -1;
-    }
-    PyType_Modified(type);
-    return 0;
-}
-
 PyObject *puff_call_base(PyObject *base, PyObject *self, PyObject *const *args, size_t n,
                          PyObject *kwnames) {
     PyObject *method = PyMethod_New(base, self);

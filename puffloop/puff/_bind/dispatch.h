@@ -4,6 +4,7 @@
 #ifndef PUFF_BIND_DISPATCH_H
 #define PUFF_BIND_DISPATCH_H
 
+#include "add_methods.h"
 #include "handle.h"
 #include "ring.h"
 #include "slowest.h"
@@ -41,8 +42,6 @@ typedef struct puff_loop_object {
     PyObject *loop_keyword; /* owned; see tasks.c */
 } puff_loop_object;
 
-/* Puts C functions into a class that Cython has made: Cython's own would make a tuple of arguments. */
-int puff_add_methods(PyTypeObject *type, PyMethodDef *methods);
 /* Calls the function base, of a class further up, as a method of self. */
 PyObject *puff_call_base(PyObject *base, PyObject *self, PyObject *const *args, size_t n,
                          PyObject *kwnames);

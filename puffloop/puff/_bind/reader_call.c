@@ -7,7 +7,7 @@
  */
 #include "reader.h"
 
-#include "compat.h"
+#include "coroutine.h"
 #include "freelist.h"
 
 enum state { NEW, LOOKING, WOKEN, WAITING, ASYNCIO, DONE };
@@ -134,40 +134,6 @@ static PySendResult call_send(PyObject *self, PyObject *arg, PyObject **result) 
 
 /* ---- the coroutine's methods ----------------------------------------------------------------- */
 
-/* What a step says through an iterator's return value. */
-static PyObject *as_iterator(PySendResult r, PyObject *result) {
-    if (r != PYGEN_RETURN) return result;
-    if (result == Py_None) {
-        PyErr_SetNone(PyExc_StopIteration);
-    } else {
-        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
-        if (stop) PyErr_SetObject(PyExc_StopIteration, stop);
-        Py_XDECREF(stop);
-    }
-    Py_DECREF(result);
-    return NULL;
-}
-
-static PyObject *call_send_method(PyObject *self, PyObject *arg) {
-    PyObject *result;
-    PySendResult r = call_send(self, arg, &result);
-    return as_iterator(r, result);
-}
-
-static PyObject *call_next(PyObject *self) { return call_send_method(self, Py_None); }
-
-/* throw(exception), or the older throw(type, value, traceback): raises it. */
-static void raise_thrown(PyObject *args) {
-    PyObject *type = PyTuple_GET_SIZE(args) > 0 ? PyTuple_GET_ITEM(args, 0) : NULL;
-    PyObject *value = PyTuple_GET_SIZE(args) > 1 ? PyTuple_GET_ITEM(args, 1) : NULL;
-    if (type && PyExceptionInstance_Check(type))
-        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
-    else if (type && PyExceptionClass_Check(type))
-        PyErr_SetObject(type, value);
-    else
-        PyErr_SetString(PyExc_TypeError, "throw() takes an exception");
-}
-
 /* Passes throw() or close() on to what we wait for, and is done when that is. */
 static PyObject *pass_on(puff_call *c, PyObject *method, PyObject *args) {
     PyObject *bound = PyObject_GetAttr(c->waiting, method);
@@ -183,7 +149,7 @@ static PyObject *call_throw(PyObject *self, PyObject *args) {
     if (c->state == ASYNCIO || c->state == WAITING)
         res = pass_on(c, str_throw, args);
     else
-        raise_thrown(args);
+        puff_coroutine_raise(args);
     if (!res) {
         if (c->state == WAITING) end_wait(c);
         finish(c);
@@ -247,13 +213,8 @@ static int call_clear(PyObject *self) {
 }
 
 static void warn_never_awaited(puff_call *c) {
-    PyObject *exc = puff_take_exception();
-    PyObject *name = get_qualname((PyObject *)c, NULL);
-    if (!name ||
-        PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%U' was never awaited", name))
-        PyErr_WriteUnraisable(name);
-    Py_XDECREF(name);
-    if (exc) puff_raise_exception(exc);
+    PyObject *pending = puff_take_exception();
+    puff_coroutine_warn(get_qualname((PyObject *)c, NULL), pending);
 }
 
 static void call_dealloc(PyObject *self) {
@@ -265,7 +226,7 @@ static void call_dealloc(PyObject *self) {
 }
 
 static PyMethodDef call_methods[] = {
-    {"send", call_send_method, METH_O, NULL},
+    {"send", puff_coroutine_send, METH_O, NULL},
     {"throw", call_throw, METH_VARARGS, NULL},
     {"close", call_close, METH_NOARGS, NULL},
     {0},
@@ -284,7 +245,7 @@ static PyTypeObject call_type = {
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_as_async = &call_async,
     .tp_iter = PyObject_SelfIter,
-    .tp_iternext = call_next,
+    .tp_iternext = puff_coroutine_next,
     .tp_repr = call_repr,
     .tp_traverse = call_traverse,
     .tp_clear = call_clear,

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "coroutine.h"
 #include "freelist.h"
 
 PyTypeObject *puff_sock_type;
@@ -305,30 +306,9 @@ static PySendResult op_send(PyObject *self, PyObject *arg, PyObject **result) {
 
 /* ---- the coroutine's methods ----------------------------------------------------------------- */
 
-static PyObject *op_send_method(PyObject *self, PyObject *arg) {
-    PyObject *result;
-    if (op_send(self, arg, &result) != PYGEN_RETURN) return result;
-    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
-    if (stop) PyErr_SetObject(PyExc_StopIteration, stop);
-    Py_XDECREF(stop);
-    Py_DECREF(result);
-    return NULL;
-}
-
-static PyObject *op_next(PyObject *self) { return op_send_method(self, Py_None); }
-
-/* throw(exception), or the older throw(type, value, traceback): raises it. */
 static PyObject *op_throw(PyObject *self, PyObject *args) {
-    PyObject *type = NULL, *value = NULL, *tb = NULL;
     finish((puff_sock_op *)self);
-    if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &tb)) return NULL;
-    if (PyExceptionInstance_Check(type))
-        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
-    else if (PyExceptionClass_Check(type))
-        PyErr_SetObject(type, value);
-    else
-        PyErr_SetString(PyExc_TypeError, "throw() takes an exception");
-    return NULL;
+    return puff_coroutine_raise(args);
 }
 
 static PyObject *op_close(PyObject *self, PyObject *ignored) {
@@ -360,11 +340,8 @@ static int op_clear(PyObject *self) {
 }
 
 static void warn_never_awaited(puff_sock_op *op) {
-    PyObject *exc = puff_take_exception();
-    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'Loop.%s' was never awaited",
-                         op->kind->name) < 0)
-        PyErr_WriteUnraisable(NULL);
-    if (exc) puff_raise_exception(exc);
+    PyObject *pending = puff_take_exception();
+    puff_coroutine_warn(op_name((PyObject *)op, NULL), pending);
 }
 
 static void op_dealloc(PyObject *self) {
@@ -379,7 +356,7 @@ static void op_dealloc(PyObject *self) {
 }
 
 static PyMethodDef op_methods[] = {
-    {"send", op_send_method, METH_O, NULL},
+    {"send", puff_coroutine_send, METH_O, NULL},
     {"throw", op_throw, METH_VARARGS, NULL},
     {"close", op_close, METH_NOARGS, NULL},
     {0},
@@ -396,7 +373,7 @@ static PyTypeObject op_type = {
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_as_async = &op_async,
     .tp_iter = PyObject_SelfIter,
-    .tp_iternext = op_next,
+    .tp_iternext = puff_coroutine_next,
     .tp_traverse = op_traverse,
     .tp_clear = op_clear,
     .tp_dealloc = op_dealloc,
@@ -525,17 +502,6 @@ static int intern_names(void) {
                : -1;
 }
 
-static int install(PyTypeObject *loop_base) {
-    for (PyMethodDef *def = loop_methods; def->ml_name; def++) {
-        PyObject *descr = PyDescr_NewMethod(loop_base, def);
-        int rc = descr ? PyDict_SetItemString(loop_base->tp_dict, def->ml_name, descr) : -1;
-        Py_XDECREF(descr);
-        if (rc < 0) return -1;
-    }
-    PyType_Modified(loop_base);
-    return 0;
-}
-
 int puff_sock_init(PyObject *loop_base, PyObject *socket_type, PyObject *check_ssl,
                    PyObject *check_transport) {
     PyObject *futures = PyImport_ImportModule("asyncio");
@@ -547,5 +513,5 @@ int puff_sock_init(PyObject *loop_base, PyObject *socket_type, PyObject *check_s
     if (socket_type != Py_None) puff_sock_type = (PyTypeObject *)Py_NewRef(socket_type);
     if (!set_result_fn || intern_names() < 0) return -1;
     if (PyType_Ready(&table_type) < 0 || PyType_Ready(&op_type) < 0) return -1;
-    return install((PyTypeObject *)loop_base);
+    return puff_add_methods((PyTypeObject *)loop_base, loop_methods);
 }
