@@ -36,8 +36,9 @@ typedef struct environ_conn {
     PyObject *values[KEPT_FIELDS]; /* owned or NULL: the last field values, by place */
     PyObject *names[KEPT_FIELDS];  /* owned or NULL: their keys */
     size_t n_fields;               /* of the last request */
-    bool used;                     /* it has had a request */
-    int misses;                    /* in a row: requests with other names than the one before */
+    PyObject *method, *protocol; /* borrowed, they live for ever: those of keys and last, or NULL */
+    bool used;                   /* it has had a request */
+    int misses;                  /* in a row: requests with other names than the one before */
 } environ_conn;
 
 static PyObject *key_method, *key_path, *key_query, *key_protocol, *key_scheme, *key_input,
@@ -296,9 +297,21 @@ static int add_fields(environ_conn *c, PyObject *env, const puff_http_request *r
 
 /* ---- environ --------------------------------------------------------------------------------- */
 
-static int set_method(PyObject *env, const puff_http_request *req) {
+/* What most requests of a connection have alike: env is a copy that has *kept. */
+static int set_constant(environ_conn *c, PyObject *env, PyObject *key, PyObject **kept,
+                        PyObject *value) {
+    if (*kept == value) return 0;
+    *kept = NULL;
+    if (PyDict_SetItem(c->keys, key, value) < 0 || PyDict_SetItem(env, key, value) < 0 ||
+        (c->last && PyDict_SetItem(c->last, key, value) < 0))
+        return -1;
+    *kept = value;
+    return 0;
+}
+
+static int set_method(environ_conn *c, PyObject *env, const puff_http_request *req) {
     PyObject *known = method_names[req->method_id];
-    if (known) return PyDict_SetItem(env, key_method, known);
+    if (known) return set_constant(c, env, key_method, &c->method, known);
     return set_take(env, key_method, latin1(req->method));
 }
 
@@ -307,7 +320,9 @@ static int set_target(environ_conn *c, PyObject *env, PyObject *root,
     if (set_path(c, env, root, req) < 0 ||
         set_take(env, key_query, kept_text(&c->query, req->query)) < 0)
         return -1;
-    PyObject *uri = latin1(req->target);
+    /* Without a query it is the path. */
+    PyObject *uri =
+        is_text(c->raw_path, req->target) ? Py_NewRef(c->raw_path) : latin1(req->target);
     int rc = uri ? PyDict_SetItem(env, key_uri, uri) : -1;
     if (rc == 0) rc = PyDict_SetItem(env, key_raw_uri, uri);
     Py_XDECREF(uri);
@@ -321,8 +336,9 @@ PyObject *puff_environ_new(PyObject *template_, PyObject *root, PyObject *input,
     bool alike = has_last_names(c, req);
     PyObject *env = PyDict_Copy(alike ? c->last : c->keys);
     if (!env) return NULL;
-    if (set_method(env, req) < 0 || set_target(c, env, root, req) < 0 ||
-        PyDict_SetItem(env, key_protocol, req->version == 10 ? http_10 : http_11) < 0 ||
+    if (set_method(c, env, req) < 0 || set_target(c, env, root, req) < 0 ||
+        set_constant(c, env, key_protocol, &c->protocol, req->version == 10 ? http_10 : http_11) <
+            0 ||
         PyDict_SetItem(env, key_input, input) < 0 ||
         (alike ? change_fields(c, env, req) : add_fields(c, env, req)) < 0)
         Py_CLEAR(env);

@@ -1,5 +1,7 @@
 """A WSGI app on the C HTTP server."""
 
+from libc.stdint cimport uint64_t
+
 from puff._bind.core cimport puff_http_request
 from puff._bind.green cimport Pool, Worker
 from puff._bind.http cimport HttpServer
@@ -21,11 +23,17 @@ cdef class WsgiServer(HttpServer):
     cdef Pool pool               # of the greenlets
     cdef list seats              # Namespaces that no call has, or None: as many calls as there are
     cdef object line             # an OrderedDict: calls that wait for a seat
+    cdef Call first_ready        # a list by Call.next_ready: their app begins in this turn
+    cdef Call last_ready
+    cdef bint scheduled          # that
+    cdef uint64_t until_ns       # no more of them begin in this turn
     cdef Call newest             # of the calls that have not ended: a list by Call.older
     cdef puff_access_log *log    # owned, or NULL
 
     cdef int serve(self, puff_http_request *req) except -1
-    cdef int begin(self, Call new) except -1
+    cdef int get_ready(self, Call new) except -1
+    cdef Call take_ready(self)
+    cdef int run_ready(self) except -1
     cdef int give_back(self, object seat) except -1
     cdef void add(self, Call new) noexcept
     cdef void remove(self, Call ended) noexcept
@@ -56,6 +64,8 @@ cdef class Call:
     cdef Worker worker           # the greenlet, while the app runs on one
     cdef object seat             # keeps what is local to a thread; None: the call's own does
     cdef object future           # done when the app has ended; made when somebody asks
+    cdef bint killed             # before its app has begun
+    cdef Call next_ready
     cdef Call older              # the list of those that have not ended
     cdef Call newer
 

@@ -1,13 +1,14 @@
 """Hosts a WSGI app (PEP 3333) on the C HTTP server.
 
-    on_request --> Call --> a pooled greenlet, at once      app(environ, start_response)
+    on_request --> Call --> ready, until the turn's callbacks run --> app(environ, start_response)
                        +--> or a thread, when the app blocks
     app: reads --> Call.read()   nothing there: parks until on_body
          yields -> Call.send()   head and first bytes in one write; parks while the queue is full
     on_done <-- the response is complete, or the client is gone: whoever waits is told
 
-The greenlet begins inside the core's callback, on top of the loop's stack, so a request that never
-waits costs a switch and no turn. What touches the core runs on the loop's thread: a thread's calls
+The calls that are ready share a pooled greenlet, one after the other, until one of them waits: that
+one keeps it, and the next begin on another. So requests that never wait cost a switch for all of a
+turn, and not one each. What touches the core runs on the loop's thread: a thread's calls
 are sent over and waited for.
 
 The order of things is PEP 3333's: the head leaves with the first bytes that are not empty, each
@@ -59,6 +60,7 @@ from puff._bind.core cimport (
     puff_http_response_start_as,
     puff_http_server_data,
     puff_loop,
+    puff_now_ns,
     puff_str,
 )
 from puff._bind.http cimport HttpServer, set_options
@@ -73,6 +75,9 @@ cdef extern from "environ.h":
     int puff_environ_init() except -1
     object puff_environ_new(object template, object root, object input, puff_http_request *req)
     void puff_environ_conn_free(void *conn_data)
+
+cdef extern from "compat.h":
+    void puff_set_context(object context)
 
 cdef extern from "fields.h":
     ctypedef struct puff_fields:
@@ -97,6 +102,7 @@ puff_environ_init()
 cdef enum:
     QUEUE_HIGH = 65536  # a client that reads nothing holds this much of a response, no more
     FILE_BLOCK = 131072  # of a file whose client is slow: above QUEUE_HIGH, so that it parks
+    BATCH_NS = 150000  # how long an answer may wait for others of its turn, as the core's
     COPY_BELOW = 4096   # as the core's: below, a write is copied anyway
 
 cdef object GreenletExit = _greenlet.GreenletExit
@@ -269,9 +275,11 @@ cdef class Call:
     def __call__(self):
         """Runs the app, on a greenlet or in a thread, to its end."""
         self.worker = green.current()
-        if self.seat is not None:
-            self.worker.locals = self.seat
+        if self.worker is not None:
+            self.worker.locals = self.seat  # None: new ones
         try:
+            if self.killed:
+                raise GreenletExit
             self.serve()
         except ClientDisconnected:
             self.give_up()  # or the core would wait for the response for ever
@@ -409,7 +417,9 @@ cdef class Call:
             self.future = None
         if self.leave_line():
             return
-        if self.worker is not None and self.worker.token is not None:
+        if self.environ is not None:
+            self.killed = not self.threaded
+        elif self.worker is not None and self.worker.token is not None:
             green.throw_into(self.worker, self.worker.token, GreenletExit())
 
 
@@ -555,30 +565,62 @@ cdef class WsgiServer(HttpServer):
         if new.threaded:
             self.threads.submit(PyContext_Copy(self.context).run, new)
         elif self.seats is None or self.seats:
-            self.begin(new)
+            self.get_ready(new)
         else:
             self.line[new] = None
         return 0
 
-    cdef int begin(self, Call new) except -1:
-        if self.seats is not None:
-            new.seat = self.seats.pop()
-        try:
-            return green.run_in(self.pool, new, PyContext_Copy(self.context))
-        except BaseException:
-            new.end_now()  # or its seat would be lost, if it has not begun
-            raise
-
     cdef int give_back(self, object seat) except -1:
-        """In a later turn: who gives it back is a greenlet, and those begin on the hub."""
         self.seats.append(seat)
         if self.line:
-            self.loop.schedule(_begin_next, self)
+            self.get_ready(self.line.popitem(last=False)[0])
         return 0
 
-    def begin_next(self):
-        while self.seats and self.line:
-            self.begin(self.line.popitem(last=False)[0])
+    # ---- the calls that are ready ----------------------------------------------------------------
+
+    cdef int get_ready(self, Call new) except -1:
+        if self.seats is not None:
+            new.seat = self.seats.pop()
+        if self.last_ready is None:
+            self.first_ready = new
+        else:
+            self.last_ready.next_ready = new
+        self.last_ready = new
+        if not self.scheduled:
+            self.scheduled = True
+            self.loop.schedule(_run_ready, self)
+        return 0
+
+    cdef Call take_ready(self):
+        cdef Call first = self.first_ready
+        self.first_ready, first.next_ready = first.next_ready, None
+        if self.first_ready is None:
+            self.last_ready = None
+        return first
+
+    cdef int run_ready(self) except -1:
+        """For BATCH_NS: what is answered leaves at the end of the turn."""
+        self.until_ns = puff_now_ns() + BATCH_NS
+        try:
+            while self.first_ready is not None:
+                green.run_in(self.pool, self, None)
+                if puff_now_ns() >= self.until_ns:
+                    break
+        finally:
+            self.scheduled = self.first_ready is not None
+            if self.scheduled:
+                self.loop.schedule(_run_ready, self)
+        return 0
+
+    def __call__(self):
+        """On a greenlet: call after call. One that has waited ends in a later turn, as the last."""
+        cdef Call ready
+        while self.first_ready is not None:
+            ready = self.take_ready()
+            puff_set_context(PyContext_Copy(self.context))
+            ready()
+            if puff_now_ns() >= self.until_ns:
+                return
 
     cdef void add(self, Call new) noexcept:
         new.older = self.newest
@@ -611,8 +653,8 @@ cdef class WsgiServer(HttpServer):
         return futures
 
 
-def _begin_next(WsgiServer server):
-    server.begin_next()
+def _run_ready(WsgiServer server):
+    server.run_ready()
 
 
 cdef dict _template(str root, bint multiprocess):
