@@ -23,7 +23,7 @@ import weakref
 
 from puff._bind cimport green
 from puff._bind.loop cimport LoopBase, of_thread, primary, running
-from puff._bind.waiter cimport Waiter, call, foreign_loop, warn_never_awaited
+from puff._bind.waiter cimport Waiter, call, foreign_loop, not_stop, warn_never_awaited
 
 import greenlet as _greenlet
 from cpython.object cimport PyObject
@@ -154,7 +154,7 @@ cdef class Bridge(green.Job):
     cdef object outcome(self, int *returned):
         error, self.error = self.error, None
         if error is not None:
-            raise error
+            raise not_stop(error)
         answer, self.answer = self.answer, None
         returned[0] = 1
         return answer
@@ -402,6 +402,8 @@ cdef class _Awaiting(Waiter):
     def ended(self, task):
         self.task = None
         if task.cancelled():
+            if asyncio.iscoroutine(self.aw):
+                self.aw.close()  # or it warns, if the Task was cancelled before it began
             self.reject(asyncio.CancelledError())
         elif task.exception() is not None:
             self.reject(task.exception())

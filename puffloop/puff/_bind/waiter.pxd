@@ -52,4 +52,6 @@ cdef class Waiter:
 cdef object call(Waiter waiter)
 # For whoever awaits a puff call on another loop: an exception that names the fix.
 cdef object foreign_loop()
+# The exception, or another in its place that may leave an awaitable.
+cdef object not_stop(object error)
 cdef void warn_never_awaited(str name) noexcept

@@ -117,6 +117,8 @@ cdef class Waiter:
         if self.state == W_DONE:
             self.state = W_ABANDONED
             returned[0] = 1
+            if self.error is not None:
+                self.error = not_stop(self.error)
             return self._outcome()
         if self.state == W_ABANDONED:
             raise RuntimeError("a puff call can be awaited once")
@@ -161,6 +163,15 @@ cdef object _step(object self, int *returned):
 
 
 puff_await_install(Waiter, _step)
+
+
+cdef object not_stop(error):
+    """What a coroutine raises instead of StopIteration, which would be its end with a value."""
+    if not isinstance(error, StopIteration):
+        return error
+    instead = RuntimeError("what was awaited raised StopIteration")
+    instead.__cause__ = error
+    return instead
 
 
 cdef void warn_never_awaited(str name) noexcept:
