@@ -449,3 +449,15 @@ def test_threads_of_a_wsgi_app_may_block(serve: Any) -> None:
     assert httpx.get(s.url + "/sleep", timeout=BOUND_S).text == "fine"
     assert s.stop() == 0
     assert "blocked" not in s.output
+
+
+def test_what_parks_by_monkey_patches_is_no_block_and_what_computes_is(serve: Any) -> None:
+    s = serve("--wsgi", "hello:app", "--monkey", "--watchdog-ms", "300")
+    assert httpx.get(s.url + "/sleep", timeout=BOUND_S).text == "fine"
+    assert "in app" not in s.output
+    with ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(httpx.get, s.url + "/forever", timeout=BOUND_S)
+        s.wait_for(r"has been blocked for 0\.\d+ s by spin\(\) in ")
+        s.process.send_signal(signal.SIGKILL)
+        with pytest.raises(httpx.TransportError):
+            reply.result()
