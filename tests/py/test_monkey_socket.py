@@ -470,3 +470,64 @@ def test_select_of_wrong_things() -> None:
             select.select([sock], [], [])
 
     on_greenlet(work)
+
+
+TOO_LONG: dict[str, Callable[[], Any]] = {
+    "poll": lambda: select.poll().poll(2**31),
+    "epoll": lambda: select.epoll().poll(2**31 / 1000),
+    "select": lambda: select.select([], [], [], 1e10),
+    "PollSelector": lambda: selectors.PollSelector().select(2**31 / 1000),
+    "EpollSelector": lambda: selectors.EpollSelector().select(2**31 / 1000),
+    "SelectSelector": lambda: selectors.SelectSelector().select(1e10),
+    "NaN": lambda: select.select([], [], [], float("nan")),
+}
+
+
+@pytest.mark.parametrize("call", TOO_LONG.values(), ids=TOO_LONG)
+def test_a_timeout_that_is_too_long_is_refused_as_ever(call: Callable[[], Any]) -> None:
+    def work() -> None:
+        with pytest.raises((OverflowError, ValueError)):
+            call()
+
+    work()
+    on_greenlet(work)
+
+
+def test_a_poll_of_weeks_waits(pair: Pair) -> None:
+    a, b = pair
+
+    def work() -> list[tuple[int, int]]:
+        poll = select.poll()
+        poll.register(a, select.POLLIN)
+        return poll.poll(2**31 - 1)
+
+    def send() -> None:
+        puff.sleep_ms(10)
+        b.send(b"x")
+
+    assert together(work, send)[0] == [(a.fileno(), select.POLLIN)]
+
+
+def test_names_are_looked_up_as_ever() -> None:
+    """By the loop's threads for names; the answer, its types and its errors are socket's own."""
+    asked: list[tuple[Any, ...]] = [
+        ("localhost", 80),
+        ("localhost", "http", 0, socket.SOCK_STREAM),
+        (b"localhost", None),
+        (None, 80),
+        ("127.0.0.1", 443, socket.AF_INET),
+    ]
+    puff.monkey.unpatch_all()
+    expected = [socket.getaddrinfo(*args) for args in asked]
+    puff.monkey.patch_all()
+
+    def work() -> None:
+        found = [socket.getaddrinfo(*args) for args in asked]
+        assert found == expected
+        assert type(found[0][0][0]) is socket.AddressFamily
+        with pytest.raises(socket.gaierror):
+            socket.getaddrinfo("no.such.name.invalid", 80)
+        with pytest.raises(UnicodeError):
+            socket.getaddrinfo("x" * 64 + ".org", 80)
+
+    on_greenlet(work)

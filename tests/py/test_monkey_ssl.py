@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from monkeys import CROWD, DELAY_S, TOGETHER_S, crowd, killed, on_greenlet, patched, slow_http
 
+import puff.monkey
 from puff.greenlet import GreenletExit
 
 
@@ -132,3 +133,25 @@ def test_handshake_times_out() -> None:
                 ssl.create_default_context().wrap_socket(a, server_hostname="x")
 
     on_greenlet(work)
+
+
+def test_reads_and_writes_after_close_raise_as_ever(certificate: Path) -> None:
+    def errors() -> list[str]:
+        context = ssl.create_default_context(cafile=str(certificate))
+        raw, other = socket.socketpair()
+        sock = context.wrap_socket(raw, server_hostname="localhost", do_handshake_on_connect=False)
+        sock.close()
+        other.close()
+        found = []
+        for call in (sock.read, sock.recv, lambda: sock.write(b"x"), lambda: sock.send(b"x")):
+            try:
+                call()
+            except (OSError, ValueError) as exc:
+                found.append(f"{type(exc).__name__}: {exc}")
+        return found
+
+    puff.monkey.unpatch_all()
+    expected = errors()
+    puff.monkey.patch_all()
+    assert len(expected) == 4
+    assert on_greenlet(errors) == expected

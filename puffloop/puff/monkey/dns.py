@@ -1,4 +1,7 @@
-"""getaddrinfo() and its older kin park the greenlet while a thread of the loop asks."""
+"""getaddrinfo() parks the greenlet while one of the loop's threads for names asks.
+
+For its older kin one of the loop's executor does.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from puff.greenlet import await_
 from puff.monkey._patches import Patches
-from puff.monkey._wait import in_thread, parks
+from puff.monkey._wait import in_thread, own_loop, parks
 
 __all__ = ["patch"]
 
@@ -26,9 +30,6 @@ def _elsewhere(original: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-_ask = _elsewhere(_getaddrinfo)
-
-
 @functools.wraps(_getaddrinfo)
 def getaddrinfo(
     host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
@@ -38,7 +39,9 @@ def getaddrinfo(
     try:  # asks nobody
         return _getaddrinfo(host, port, family, type, proto, flags | _NUMERIC)
     except socket.gaierror:
-        return _ask(host, port, family, type, proto, flags)
+        return await_(
+            own_loop().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
+        )
 
 
 def patch(patches: Patches) -> None:

@@ -22,8 +22,14 @@ _epoll: Any = getattr(select, "epoll", None)
 _Entries = Callable[[], Iterable[tuple[int, int]]]
 
 
-def _waits(timeout: float | None) -> bool:
-    return (timeout is None or timeout > 0) and parks()
+# The longest timeouts; with more the originals raise at once.
+_INT_MAX_MS = 2**31 - 1
+_INT_MAX_S = _INT_MAX_MS / 1000
+_TIME_T_MAX_S = 2.0**62 / 10**9
+
+
+def _waits(timeout: float | None, longest: float = _INT_MAX_S) -> bool:
+    return (timeout is None or 0 < timeout <= longest) and parks()
 
 
 def _until(look: Callable[[], Any], entries: _Entries, timeout: float | None) -> Any:
@@ -55,7 +61,7 @@ def cooperative_select(
     /,
 ) -> tuple[list[Any], list[Any], list[Any]]:
     """select.select(). Exceptional conditions are seen when something else wakes us."""
-    if not _waits(timeout):
+    if not _waits(timeout, _TIME_T_MAX_S):
         return _select(rlist, wlist, xlist, timeout)
     r, w, x = list(rlist), list(wlist), list(xlist)
 
@@ -89,9 +95,10 @@ class Poll:
         del self._events[_fd(fd)]
 
     def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
-        seconds = None if timeout is None or timeout < 0 else timeout / 1000
-        if not _waits(seconds):
+        timeout = None if timeout is None or timeout < 0 else timeout
+        if not _waits(timeout, _INT_MAX_MS):
             return self._real.poll(timeout)
+        seconds = None if timeout is None else timeout / 1000
         found: list[tuple[int, int]] = _until(lambda: self._real.poll(0), self._entries, seconds)
         return found
 
@@ -152,9 +159,9 @@ def _watched(selector: selectors.BaseSelector) -> list[tuple[int, int]]:
     ]
 
 
-def _selector_method(original: Callable[..., Any]) -> Callable[..., Any]:
+def _selector_method(original: Callable[..., Any], longest: float) -> Callable[..., Any]:
     def select(self: Any, timeout: float | None = None) -> Any:
-        if not _waits(timeout):
+        if not _waits(timeout, longest):
             return original(self, timeout)
         return _until(lambda: original(self, 0), lambda: _watched(self), timeout)
 
@@ -169,4 +176,5 @@ def patch(patches: Patches) -> None:
     for name in ("SelectSelector", "PollSelector", "EpollSelector"):
         cls = getattr(selectors, name, None)
         if cls is not None:
-            patches.replace(cls, "select", _selector_method(cls.select))
+            longest = _TIME_T_MAX_S if name == "SelectSelector" else _INT_MAX_S
+            patches.replace(cls, "select", _selector_method(cls.select, longest))

@@ -38,7 +38,7 @@ def _cooperative(name: str, doing: str) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def call(self: ssl.SSLSocket, *args: Any, **kwargs: Any) -> Any:
-        if not cooperates(self):
+        if self.fileno() < 0 or not cooperates(self):  # the original says what is wrong
             return method(self, *args, **kwargs)
         return _until_done(self, doing, method, *args, **kwargs)
 
