@@ -183,6 +183,7 @@ typedef struct puff_ready {
     /* Ready, failed or hung up: only trying tells. Comes once, it does not wait any more. The wait
      * may have been vain: then it is the caller's to wait again. */
     void (*on_ready)(struct puff_ready *self);
+    void (*on_drop)(struct puff_ready *self); /* optional; puff_ready_drop() has ended the wait */
 } puff_ready;
 
 enum {
@@ -202,8 +203,8 @@ PUFF_API void puff_ready_init(puff_ready *r, void (*on_ready)(puff_ready *self))
 PUFF_API int puff_ready_wait(puff_loop *loop, puff_ready *r, int fd, int events, int flags);
 static inline bool puff_ready_waits(const puff_ready *r) { return !puff_queue_empty(&r->node); }
 PUFF_API void puff_ready_cancel(puff_ready *r); /* one that does not wait is allowed */
-/* Ends, without a callback, the waits for this descriptor and these events that are not shared;
- * whether there were any. */
+/* Ends the waits for this descriptor and these events that are not shared; whether there were any.
+ * Calls their on_drop. */
 PUFF_API bool puff_ready_drop(puff_loop *loop, int fd, int events);
 /* Somebody else watches this open socket from now on: forgets it, unless somebody waits for it. */
 PUFF_API void puff_ready_forget(puff_loop *loop, int fd);

@@ -577,6 +577,12 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     b.close()
 
 
+@pytest.mark.parametrize("number", [2**31 - 1, 2**31, 2**63, 2**100])
+def test_a_number_that_no_descriptor_has_is_not_watched(loop, number) -> None:
+    assert loop.remove_reader(number) is False
+    assert loop.remove_writer(number) is False
+
+
 def test_a_reader_is_told_until_it_is_removed(loop, pair) -> None:
     mine, theirs = pair
     seen = []

@@ -27,6 +27,7 @@ void puff_ready_init(puff_ready *r, void (*on_ready)(puff_ready *self)) {
     r->events = 0;
     r->shared = false;
     r->on_ready = on_ready;
+    r->on_drop = NULL;
 }
 
 bool puff_ready_supported(void) { return PUFF_HAVE_EPOLL; }
@@ -277,14 +278,20 @@ void puff_ready_cancel(puff_ready *r) {
 bool puff_ready_drop(puff_loop *loop, int fd, int events) {
     slot *s = peek_slot(loop->ready, fd);
     if (!s) return false;
-    bool found = false;
-    puff_queue *q, *next;
+    puff_queue *q, *next, dropped;
+    puff_queue_init(&dropped);
     for (q = s->waits.next; q != &s->waits; q = next) {
         puff_ready *r = PUFF_CONTAINER_OF(q, puff_ready, node);
         next = q->next;
         if (r->shared || !(r->events & events)) continue;
+        puff_queue_remove(q);
+        puff_queue_push(&dropped, q);
+    }
+    bool found = !puff_queue_empty(&dropped);
+    while (!puff_queue_empty(&dropped)) {
+        puff_ready *r = PUFF_CONTAINER_OF(dropped.next, puff_ready, node);
         end_wait(r);
-        found = true;
+        if (r->on_drop) r->on_drop(r);
     }
     return found;
 }

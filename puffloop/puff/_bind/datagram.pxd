@@ -1,12 +1,13 @@
 """Datagram transports on the core's sockets."""
 
 from puff._bind.core cimport puff_udp
-from puff._bind.loop cimport LoopBase
+from puff._bind.loop cimport LoopBase, puff_held
 
 
 cdef class Datagram:
     cdef puff_udp *core         # owned; NULL once its close has begun
     cdef LoopBase loop
+    cdef puff_held held         # for the core, until on_close
     cdef object transport       # the asyncio.DatagramTransport that users see; None once closed
     cdef object protocol
     cdef object context         # contextvars context in which the protocol is told of datagrams
@@ -18,6 +19,7 @@ cdef class Datagram:
     cdef bint closing, paused, leaked
 
     cdef int open(self) except -1
+    cdef void disown_sock(self) noexcept
     cdef size_t queued(self) noexcept
     cdef int start_reading(self) except -1
     cdef int stop_reading(self) except -1

@@ -5,7 +5,7 @@ and is what the core calls; `DatagramTransport` is the asyncio.DatagramTransport
 
     protocol  <->  DatagramTransport --_native--> Datagram --core--> puff_udp
                        ^-----------transport----------'
-The core holds a reference to the Datagram until on_close.
+The loop holds the Datagram for the core until on_close.
 
 The semantics are those of the interpreter's own _SelectorDatagramTransport, name by name; flow
 control is inherited from it. What differs: several datagrams may come in one turn, and sending on
@@ -18,6 +18,7 @@ import socket
 import warnings
 from asyncio import constants, selector_events, transports, trsock
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport (
     PyBytes_AS_STRING,
@@ -45,6 +46,7 @@ from puff._bind.core cimport (
     sockaddr,
 )
 from puff._bind.errors cimport os_error
+from puff._bind.loop cimport puff_hold, puff_let_go
 
 
 cdef extern from *:
@@ -133,9 +135,9 @@ cdef void _on_close(puff_udp *u) noexcept:
     if s.core is not NULL:  # the loop ends, not the transport
         s.core = NULL
         s.leaked = True
-        s.sock.detach()
+        s.disown_sock()
         s.transport = None
-    Py_DECREF(s)  # the core's reference
+    puff_let_go(&s.held)
 
 
 cdef void _callback_failed(Datagram s, exc, method) noexcept:
@@ -160,6 +162,7 @@ _cbs.on_close = _on_close
 
 # ---- the socket ----------------------------------------------------------------------------------
 
+@cython.no_gc_clear  # the core calls it until it is closed
 cdef class Datagram:
     cdef int open(self) except -1:
         cdef int rc = puff_udp_open(&self.core, self.loop.core, self.fd, &_cbs, <void *>self)
@@ -167,8 +170,18 @@ cdef class Datagram:
             self.core = NULL
             self.sock.detach()  # the core has closed the descriptor
             raise os_error(rc)
-        Py_INCREF(self)  # the core's reference, given back in on_close
+        Py_INCREF(self.sock)  # given back in disown_sock()
+        puff_hold(self.loop, &self.held, self)
         return 0
+
+    cdef void disown_sock(self) noexcept:
+        """As Stream's: the descriptor is closed, and not the socket's to close."""
+        sock = self.sock
+        try:
+            sock.detach()
+        except BaseException as exc:  # a subclass
+            self.loop.interrupt(exc)
+        Py_DECREF(sock)
 
     cdef size_t queued(self) noexcept:
         """asyncio's measure of what waits."""
@@ -333,7 +346,7 @@ cdef class Datagram:
         core, self.core = self.core, NULL
         if core is not NULL:
             puff_udp_close(core)
-            self.sock.detach()  # the descriptor is closed: its number may soon be another's
+            self.disown_sock()
         self.sock = None
         return 0
 
@@ -401,7 +414,7 @@ class DatagramTransport(transports._FlowControlMixin, transports.DatagramTranspo
 
     def __del__(self):
         cdef Datagram s = getattr(self, "_native", None)
-        if s is not None and s.leaked:
+        if s is not None and (s.leaked or s.core is not NULL):
             warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
 
     def __repr__(self):

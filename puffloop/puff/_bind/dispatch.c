@@ -35,6 +35,7 @@ static void on_after_wait(void *ctx) {
 
 void puff_dispatch_init(PyObject *self) {
     puff_loop_object *loop = loop_of(self);
+    puff_queue_init(&loop->d.held);
     puff_loop_set_hooks(loop->core, &(puff_loop_hooks){on_before_wait, on_after_wait, loop});
 }
 
@@ -294,6 +295,12 @@ void puff_dispatch_clear(PyObject *self) {
     while (loop->core && (t = first_timer(loop))) stop_timer((puff_timer_handle *)t);
 }
 
+void puff_dispatch_let_go(PyObject *self) {
+    puff_loop_object *loop = loop_of(self);
+    while (!puff_queue_empty(&loop->d.held))
+        puff_let_go(PUFF_CONTAINER_OF(loop->d.held.next, puff_held, node));
+}
+
 /* ---- arguments ----------------------------------------------------------------------------- */
 
 enum { MAX_NAMED = 2 };
@@ -503,6 +510,7 @@ static PyMethodDef methods[] = {
 
 static traverseproc cython_traverse;
 static inquiry cython_clear;
+static void (*close_collected)(PyObject *loop);
 
 static int loop_traverse(PyObject *self, visitproc visit, void *arg) {
     puff_loop_object *loop = loop_of(self);
@@ -514,11 +522,16 @@ static int loop_traverse(PyObject *self, visitproc visit, void *arg) {
         rc = t ? puff_handle_visit(t, visit, arg) : 0;
         if (rc) return rc;
     }
+    puff_queue *q, *head = &loop->d.held;
+    for (q = head->next; q && q != head; q = q->next)
+        Py_VISIT(PUFF_CONTAINER_OF(q, puff_held, node)->object);
     return cython_traverse(self, visit, arg);
 }
 
+/* Its finalizer, which closes a loop, has not done so. What the core calls back on closing is whole:
+ * its type has no tp_clear. */
 static int loop_clear(PyObject *self) {
-    puff_dispatch_clear(self);
+    close_collected(self);
     return cython_clear(self);
 }
 
@@ -530,12 +543,13 @@ PyObject *puff_call_base(PyObject *base, PyObject *self, PyObject *const *args, 
     return res;
 }
 
-int puff_dispatch_install(PyObject *type) {
+int puff_dispatch_install(PyObject *type, void (*close)(PyObject *loop)) {
     PyTypeObject *loop_base = (PyTypeObject *)type;
     context_name = PyUnicode_InternFromString("context");
     if (!context_name || puff_add_methods(loop_base, methods) < 0) return -1;
     cython_traverse = loop_base->tp_traverse;
     cython_clear = loop_base->tp_clear;
+    close_collected = close;
     loop_base->tp_traverse = loop_traverse;
     loop_base->tp_clear = loop_clear;
     return 0;

@@ -10,8 +10,17 @@
 #include "slowest.h"
 #include "watchdog.h"
 
+/* What the core will call back is kept by the loop until then, by a reference that the garbage
+ * collector sees: one of the core's own would keep a loop that everybody has dropped, and with none
+ * a task that waits would be garbage itself. In the object's own storage; begins zeroed. */
+typedef struct puff_held {
+    puff_queue node;  /* among the loop's */
+    PyObject *object; /* owned by the loop; NULL: it is not held */
+} puff_held;
+
 typedef struct puff_dispatch {
     puff_ring ring;
+    puff_queue held;   /* of puff_held.node */
     PyObject *loose;   /* borrowed from the ring or the timers: the handle queued last, or NULL */
     unsigned n_queued; /* between two runs */
     PyThreadState *saved; /* while the poll sleeps */
@@ -45,14 +54,18 @@ typedef struct puff_loop_object {
 /* Calls the function base, of a class further up, as a method of self. */
 PyObject *puff_call_base(PyObject *base, PyObject *self, PyObject *const *args, size_t n,
                          PyObject *kwnames);
-/* Puts call_soon, call_later, call_at, call_soon_threadsafe and time into LoopBase. Also lets the garbage collector see the ring and the timers. */
-int puff_dispatch_install(PyObject *loop_base);
+/* Puts call_soon, call_later, call_at, call_soon_threadsafe and time into LoopBase. Also lets the
+ * garbage collector see the ring, the timers and what is held.
+ * close: of a loop that is being collected open; calls back whatever is open on it. */
+int puff_dispatch_install(PyObject *loop_base, void (*close)(PyObject *loop));
 
 /* In all that follows loop is a LoopBase. This also makes the loop's hooks ours: the GIL is given
  * up around a poll that may sleep. */
 void puff_dispatch_init(PyObject *loop);
 /* Drops every handle that waits. */
 void puff_dispatch_clear(PyObject *loop);
+/* Lets go of what is still held. The core must be closed: nobody is called back any more. */
+void puff_dispatch_let_go(PyObject *loop);
 
 /* Queues fn(arg) (arg not NULL), or the handle fn (arg NULL), and wakes the loop if it sleeps. */
 int puff_dispatch_push(PyObject *loop, PyObject *fn, PyObject *arg);
@@ -63,6 +76,20 @@ int puff_dispatch_turn(PyObject *loop);
 int puff_dispatch_turns(PyObject *loop);
 /* The scheduled timer handles, in no order: a new list. */
 PyObject *puff_dispatch_scheduled(PyObject *loop);
+
+static inline void puff_hold(PyObject *loop, puff_held *h, PyObject *object) {
+    h->object = Py_NewRef(object);
+    puff_queue_push(&((puff_loop_object *)loop)->d.held, &h->node);
+}
+
+/* The object may go with it, unless the caller has a reference. One that is not held is allowed. */
+static inline void puff_let_go(puff_held *h) {
+    PyObject *object = h->object;
+    if (!object) return;
+    h->object = NULL;
+    puff_queue_remove(&h->node);
+    Py_DECREF(object);
+}
 
 /* The loop that runs in this thread; borrowed. */
 extern _Thread_local PyObject *puff_running_loop;

@@ -17,6 +17,11 @@ cdef extern from "dispatch.h":
         size_t tail
     ctypedef struct puff_slowest:
         pass
+    # What the core calls back: kept by the loop meanwhile (dispatch.h). Its type is no_gc_clear.
+    ctypedef struct puff_held:
+        pass
+    void puff_hold(object loop, puff_held *h, object o)
+    void puff_let_go(puff_held *h)
     ctypedef struct puff_dispatch:
         puff_ring ring
         bint waiting

@@ -14,6 +14,7 @@ import threading
 from asyncio import base_events, events, format_helpers
 
 cimport cython
+from libc.limits cimport INT_MAX
 from libc.stdint cimport uint64_t
 from posix.unistd cimport getpid
 
@@ -55,9 +56,10 @@ cdef extern from "dispatch.h":
     PyObject *puff_running_loop
     size_t puff_ring_len(const puff_ring *r)
     object puff_ring_handles(const puff_ring *r)
-    int puff_dispatch_install(object loop_base) except -1
+    int puff_dispatch_install(object loop_base, void (*close)(PyObject *loop) noexcept) except -1
     void puff_dispatch_init(object loop)
     void puff_dispatch_clear(object loop)
+    void puff_dispatch_let_go(object loop)
     int puff_dispatch_push(object loop, PyObject *fn, PyObject *arg) except -1
     int puff_dispatch_turn(object loop) except -1
     int puff_dispatch_turns(object loop) except -1
@@ -197,7 +199,10 @@ cdef Watcher _peek_watcher(LoopBase loop, fd):
 
 cdef object _drop_wait(LoopBase loop, fd, int direction):
     """sock_recv() and its kin count as readers and writers, as asyncio's do."""
-    return loop.core is not NULL and puff_ready_drop(loop.core, _fileno(fd), direction)
+    number = _fileno(fd)
+    # The kernel has no number like that: as unknown as any other that nobody watches.
+    return loop.core is not NULL and number <= INT_MAX \
+        and puff_ready_drop(loop.core, number, direction)
 
 
 cdef int _watch_or_forget(Watcher w) except -1:
@@ -231,6 +236,19 @@ cdef void _free_core(LoopBase loop) noexcept:
         loop.watchers.clear()
     puff_loop_free(loop.core)
     loop.core = NULL
+    puff_dispatch_let_go(loop)
+
+
+cdef void _close_collected(PyObject *garbage) noexcept:
+    """Its finalizer has not closed it: a subclass has another, or close() has failed."""
+    cdef LoopBase loop = <LoopBase>garbage
+    if loop.core is NULL:
+        return
+    try:
+        loop._close_clients()
+    except BaseException:
+        pass  # nobody is left to be told
+    _free_core(loop)
 
 
 cdef int _renew_after_fork(LoopBase loop) except -1:
@@ -546,7 +564,7 @@ cdef _check_layout():
 _check_layout()
 puff_slowest_init(_describe)
 puff_handle_types_init(events, format_helpers.extract_stack, _report)
-puff_dispatch_install(LoopBase)
+puff_dispatch_install(LoopBase, _close_collected)
 puff_executor_install(LoopBase, base_events.BaseEventLoop.run_in_executor)
 puff_tasks_install(
     LoopBase, asyncio.tasks.__dict__, asyncio.Future, base_events.BaseEventLoop.create_task

@@ -7,6 +7,7 @@
 The pool of a loop hangs in loop.clients and closes with it.
 """
 
+cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
@@ -15,7 +16,7 @@ from libc.string cimport memset
 from puff._bind cimport green
 from puff._bind.client_pool cimport ClientPool, on_pool_closed
 from puff._bind.core cimport *
-from puff._bind.loop cimport LoopBase, running
+from puff._bind.loop cimport LoopBase, puff_held, puff_hold, puff_let_go, running
 from puff._bind.waiter cimport Waiter, call
 
 from puff import _pgtext, errors
@@ -125,8 +126,10 @@ cdef enum Wanted:
     TAG
 
 
+@cython.no_gc_clear  # the core calls it until it is done
 cdef class _Query(Waiter):
     cdef puff_pg_query q
+    cdef puff_held held
     cdef str name       # of the pool
     cdef str sql        # q.sql points into it
     cdef tuple args     # parameters; encoded ones are borrowed until on_done
@@ -146,7 +149,7 @@ cdef class _Query(Waiter):
         self.q.encode = on_encode
         self.q.on_done = on_done
         self.q.data = <void *>self
-        Py_INCREF(self)
+        puff_hold(self.loop, &self.held, self)
         self.in_core = True
         puff_pg_submit(pool, &self.q)
         return 0
@@ -194,7 +197,7 @@ cdef void on_done(puff_pg_query *q, puff_pg_result *res, const puff_pg_error *er
         except BaseException as exc:
             query.reject(exc)
     query.failure = None
-    Py_DECREF(query)
+    puff_let_go(&query.held)
 
 
 cdef object _answer(_Query query, puff_pg_result *res):

@@ -7,13 +7,14 @@
 The pool of a loop hangs in loop.clients and closes with it.
 """
 
+cimport cython
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_DECREF, Py_XDECREF
 from libc.string cimport memset
 
 from puff._bind.client_pool cimport ClientPool, on_pool_closed
 from puff._bind.core cimport *
-from puff._bind.loop cimport LoopBase, running
+from puff._bind.loop cimport LoopBase, puff_held, puff_hold, puff_let_go, running
 from puff._bind.waiter cimport Waiter, call
 
 from puff import errors
@@ -111,6 +112,7 @@ SHAPE_AS_IS, SHAPE_FLAG, SHAPE_NOTHING, SHAPE_FLOAT = AS_IS, FLAG, NOTHING, FLOA
 SHAPE_MAPPING, SHAPE_TEXT, SHAPE_TIME = MAPPING, TEXT, TIME
 
 
+@cython.no_gc_clear  # the core calls it until it is done
 cdef class _Command(Waiter):
     cdef tuple key                    # of the pool in loop.clients: ("redis", name)
     cdef tuple args
@@ -118,6 +120,7 @@ cdef class _Command(Waiter):
     cdef uint64_t timeout_ms          # 0: the pool's
     cdef puff_reply_target target     # the arg of the core's command
     cdef puff_redis_command *command  # while the core has it
+    cdef puff_held held               # meanwhile
 
     cdef int start(self) except -1:
         cdef puff_redis_pool *pool = pool_of(self.loop, self.key)
@@ -133,7 +136,7 @@ cdef class _Command(Waiter):
         puff_words_deinit(&words)
         if rc != 0:
             raise _error_of(rc, &err, False)
-        Py_INCREF(self)
+        puff_hold(self.loop, &self.held, self)
         return 0
 
     cdef void abandon(self) noexcept:
@@ -161,7 +164,7 @@ cdef void on_reply(void *arg, int status, void *reply, const puff_err *err) noex
     command.command = NULL
     Py_XDECREF(target.error)
     target.error = NULL
-    Py_DECREF(command)
+    puff_let_go(&command.held)
 
 
 cdef object _shaped(Shape shape, object value):

@@ -11,8 +11,8 @@ A question takes the first of these ways that can answer it:
 import socket
 from asyncio import base_events
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
-from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from puff._bind.core cimport (
     PUFF_ENOMEM,
@@ -24,7 +24,7 @@ from puff._bind.core cimport (
     sockaddr as c_sockaddr,
 )
 from puff._bind.errors cimport os_error
-from puff._bind.loop cimport LoopBase, running
+from puff._bind.loop cimport LoopBase, puff_held, puff_hold, puff_let_go, running
 
 
 cdef extern from *:
@@ -79,12 +79,14 @@ cdef bint _takes_shortcuts(LoopBase loop) except -1:
 
 # ---- names ---------------------------------------------------------------------------------------
 
+@cython.no_gc_clear  # the core calls it when it has the answer
 cdef class Lookup:
     """A question that the core's threads are asked."""
 
     cdef LoopBase loop
     cdef object future
     cdef puff_dns *dns  # the core's; NULL once answered
+    cdef puff_held held
 
 
 cdef void _on_answer(void *arg, int status, addrinfo *res) noexcept:
@@ -100,7 +102,7 @@ cdef void _on_answer(void *arg, int status, addrinfo *res) noexcept:
     except BaseException as exc:
         lookup.loop.interrupt(exc)
     puff_dns_free(res)
-    Py_DECREF(lookup)  # the core's reference
+    puff_let_go(&lookup.held)
 
 
 cdef int _succeed(object future, const addrinfo *res) except -1:
@@ -147,7 +149,7 @@ cdef Lookup _ask(LoopBase loop, bytes host, bytes service, int family, int type,
         raise MemoryError()
     if rc < 0:
         raise os_error(rc)
-    Py_INCREF(lookup)  # the core's reference, given back in _on_answer
+    puff_hold(loop, &lookup.held, lookup)
     return lookup
 
 

@@ -209,6 +209,7 @@ static int park(puff_sock_op *op) {
         return -1;
     }
     op->state = OP_PARKED;
+    puff_hold((PyObject *)op->loop, &op->held, (PyObject *)op);
     PyObject_GC_Track(op);
     return 0;
 }
@@ -219,6 +220,12 @@ static void unpark(puff_sock_op *op) {
     puff_ready_cancel(&op->ready);
     op->state = OP_STARTED;
     Py_CLEAR(op->future);
+    puff_let_go(&op->held);
+}
+
+/* Somebody else has come for this direction: it waits in vain, and only its task keeps it. */
+static void on_drop(puff_ready *r) {
+    puff_let_go(&PUFF_CONTAINER_OF(r, puff_sock_op, ready)->held);
 }
 
 static void finish(puff_sock_op *op) {
@@ -385,6 +392,8 @@ static puff_sock_op *op_new(const puff_sock_kind *kind, PyObject *loop, PyObject
     puff_sock_op *op = puff_freelist_new(&op_freelist, &op_type);
     if (!op) return NULL;
     puff_ready_init(&op->ready, on_ready);
+    op->ready.on_drop = on_drop;
+    op->held.object = NULL;
     op->kind = kind;
     op->loop = (puff_loop_object *)Py_NewRef(loop);
     op->sock = Py_NewRef(sock);

@@ -23,6 +23,7 @@ typedef struct puff_sock_kind {
 struct puff_sock_op {
     PyObject_HEAD
     puff_ready ready;
+    puff_held held; /* while parked */
     const puff_sock_kind *kind;
     puff_loop_object *loop; /* owned */
     PyObject *sock;         /* owned */

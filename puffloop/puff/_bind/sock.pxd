@@ -1,7 +1,7 @@
 """Waiting for sockets that Python code reads and writes itself."""
 
 from puff._bind.core cimport puff_ready
-from puff._bind.loop cimport LoopBase
+from puff._bind.loop cimport puff_held
 from puff._bind.waiter cimport Waiter
 
 
@@ -9,6 +9,7 @@ cdef class Ready(Waiter):
     """Until a descriptor is ready, in the caller's world; the value is None."""
 
     cdef puff_ready ready
+    cdef puff_held held  # while it waits
     cdef object sock  # whose descriptor it is; None: only a number
     cdef int fd
     cdef int events   # PUFF_READABLE or PUFF_WRITABLE

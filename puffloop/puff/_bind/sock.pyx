@@ -15,6 +15,9 @@ import socket
 import sys
 from asyncio import base_events, exceptions, selector_events, unix_events
 
+cimport cython
+from libc.limits cimport INT_MAX
+
 from puff._bind.core cimport (
     PUFF_READABLE,
     PUFF_READY_ONCE,
@@ -27,7 +30,7 @@ from puff._bind.core cimport (
     puff_ready_wait,
 )
 from puff._bind.errors cimport os_error
-from puff._bind.loop cimport LoopBase
+from puff._bind.loop cimport LoopBase, puff_hold, puff_let_go
 from puff._bind.waiter cimport Waiter, call
 
 
@@ -64,7 +67,9 @@ class SockMethods:
     def _ensure_fd_no_transport(self, fd):
         """asyncio's check, which comes before somebody else watches the descriptor."""
         _check_transport(self, fd)
-        puff_sock_forget(self, fd if isinstance(fd, int) else fd.fileno())
+        number = fd if isinstance(fd, int) else fd.fileno()
+        if number <= INT_MAX:  # else no file has it
+            puff_sock_forget(self, number)
 
     async def sock_connect(self, sock, address):
         """Connects a socket; a name is resolved with getaddrinfo()."""
@@ -142,6 +147,7 @@ def _send_part(sock, fileno, offset, size, sent, waited):
 
 # ---- the wait alone ------------------------------------------------------------------------------
 
+@cython.no_gc_clear  # the core calls it until it is ready
 cdef class Ready(Waiter):
     def __cinit__(self):
         puff_ready_init(&self.ready, _on_ready)
@@ -160,19 +166,20 @@ cdef class Ready(Waiter):
         rc = puff_ready_wait(self.loop.core, &self.ready, self.fd, self.events, flags)
         if rc < 0:
             raise os_error(rc)
+        puff_hold(self.loop, &self.held, self)
         if self.sock is not None and not flags:
             puff_sock_remember(self.loop, self.sock, self.fd)
         return 0
 
     cdef void abandon(self) noexcept:
         puff_ready_cancel(&self.ready)
-
-    def __dealloc__(self):
-        puff_ready_cancel(&self.ready)
+        puff_let_go(&self.held)
 
 
 cdef void _on_ready(puff_ready *r) noexcept:
-    (<Ready>r.data).resolve(None)
+    cdef Ready ready = <Ready>r.data
+    puff_let_go(&ready.held)
+    ready.resolve(None)
 
 
 cdef object wait_socket(object sock, int events):

@@ -2,14 +2,17 @@
 """A Waiter that a timer can end: sleeps, and whatever takes a timeout."""
 
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
+
+cimport cython
 
 from puff._bind.core cimport puff_timer, puff_timer_init, puff_timer_start, puff_timer_stop
+from puff._bind.loop cimport puff_hold, puff_let_go
 
 # A timeout beyond this (34 years) is none: the core's clock counts nanoseconds in 64 bits.
 cdef double _FOREVER_MS = 2.0**40
 
 
+@cython.no_gc_clear  # disarm() needs the loop
 cdef class TimedWaiter(Waiter):
     cdef int arm(self, unsigned long long timeout_ms) except -1:
         puff_timer_init(&self.timer.timer, self.loop.core, on_timer)
@@ -17,7 +20,7 @@ cdef class TimedWaiter(Waiter):
         if puff_timer_start(&self.timer.timer, timeout_ms) != 0:
             raise MemoryError
         self.timing = True
-        Py_INCREF(self)
+        puff_hold(self.loop, &self.held, self)
         return 0
 
     cdef int arm_seconds(self, object timeout) except -1:
@@ -30,8 +33,9 @@ cdef class TimedWaiter(Waiter):
     cdef void disarm(self) noexcept:
         if self.timing:
             self.timing = False
-            puff_timer_stop(&self.timer.timer)
-            Py_DECREF(self)
+            if self.loop.core is not NULL:  # else its timers are gone
+                puff_timer_stop(&self.timer.timer)
+            puff_let_go(&self.held)
 
     cdef void fired(self) noexcept:
         pass
@@ -41,4 +45,4 @@ cdef void on_timer(puff_timer *t) noexcept:
     cdef TimedWaiter waiter = <TimedWaiter>(<OwnedTimer *>t).owner
     waiter.timing = False
     waiter.fired()
-    Py_DECREF(waiter)
+    puff_let_go(&waiter.held)

@@ -3,7 +3,7 @@
 from cpython.object cimport PyObject
 
 from puff._bind.core cimport puff_stream
-from puff._bind.loop cimport LoopBase
+from puff._bind.loop cimport LoopBase, puff_held
 
 
 cdef class Filter:
@@ -27,6 +27,7 @@ cdef class Stream:
     cdef object empty_waiter    # sendfile's
     # The rest is ours alone.
     cdef LoopBase loop
+    cdef puff_held held         # for the core, until on_close
     cdef Filter filter          # the native half of the protocol, if it has one
     cdef object transport       # the asyncio.Transport that users see; None once closed
     cdef object sock            # shares the descriptor with core, which closes it
@@ -36,6 +37,7 @@ cdef class Stream:
     cdef bint closing, paused, protocol_paused, leaked
 
     cdef int open(self) except -1
+    cdef void disown_sock(self) noexcept
     cdef size_t queued(self) noexcept
     cdef int start_reading(self) except -1
     cdef int write(self, object data) except -1

@@ -7,7 +7,7 @@ once. What runs for each read and each write is C: stream_io.c.
 
     protocol  <->  Transport --_native--> Stream --core--> puff_stream
                        ^--------transport----'
-The core holds a reference to the Stream until on_close.
+The loop holds the Stream for the core until on_close.
 
 The order of events is asyncio's: connection_made, then data; connection_lost exactly once, from
 the ready ring, and the descriptor is closed after it. Protocols are called in the core's
@@ -20,6 +20,7 @@ import socket
 import warnings
 from asyncio import base_events, constants, transports, trsock
 
+cimport cython
 from cpython.bytes cimport PyBytes_CheckExact
 from cpython.object cimport PyObject_TypeCheck, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
@@ -37,6 +38,7 @@ from puff._bind.core cimport (
     puff_stream_shutdown,
 )
 from puff._bind.errors cimport os_error
+from puff._bind.loop cimport puff_hold, puff_let_go
 from puff._bind.streams cimport adopt
 
 
@@ -146,11 +148,11 @@ cdef void _on_close(puff_stream *st) noexcept:
         s.leaked = True
         s.closing = True  # from here on all calls are silent, as on a lost connection
         s.conn_lost = 1
-        s.sock.detach()
+        s.disown_sock()
         s.transport = None
     Py_XDECREF(s.chunk)
     s.chunk = NULL
-    Py_DECREF(s)  # the core's reference
+    puff_let_go(&s.held)
 
 
 cdef void _failed(Stream s, exc, str message) noexcept:
@@ -185,6 +187,7 @@ cdef class Filter:
 
 # ---- the stream ----------------------------------------------------------------------------------
 
+@cython.no_gc_clear  # the core calls it until it is closed
 cdef class Stream:
     """One connection. Its methods follow asyncio's _SelectorSocketTransport, name by name."""
 
@@ -198,8 +201,20 @@ cdef class Stream:
             self.core = NULL
             self.sock.detach()  # the core has closed the descriptor
             raise os_error(rc)
-        Py_INCREF(self)  # the core's reference, given back in on_close
+        Py_INCREF(self.sock)  # given back in disown_sock()
+        puff_hold(self.loop, &self.held, self)
         return 0
+
+    cdef void disown_sock(self) noexcept:
+        """The core has closed the descriptor: its number may soon be another's. Until here the
+        socket has one more reference than the garbage collector can explain, so that it does not
+        close what is the core's."""
+        sock = self.sock
+        try:
+            sock.detach()
+        except BaseException as exc:  # a subclass
+            self.loop.interrupt(exc)
+        Py_DECREF(sock)
 
     cdef size_t queued(self) noexcept:
         return 0 if self.core is NULL else puff_stream_queued(self.core)
@@ -363,7 +378,7 @@ cdef class Stream:
         core, self.core = self.core, NULL
         if core is not NULL:
             puff_stream_abort(core, False)
-            self.sock.detach()  # the descriptor is closed: its number may soon be another's
+            self.disown_sock()
         self.sock = None
         return 0
 
@@ -445,10 +460,11 @@ class Transport(transports._FlowControlMixin, transports.Transport):
 
     def __del__(self):
         cdef Stream s = getattr(self, "_native", None)
-        if s is not None and s.leaked:
+        if s is not None and (s.leaked or s.core is not NULL):
             warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-            if s.server is not None:
-                _detach(s.server, self)
+            server, s.server = s.server, None
+            if server is not None:
+                _detach(server, self)
 
     def __repr__(self):
         cdef Stream s = _native(self)
