@@ -30,6 +30,8 @@ from puff.supervisor import Supervisor, report_ready
 
 __all__ = ["serve"]
 
+_log = logging.getLogger("puff.error")
+
 OK, CANNOT_LISTEN, CANNOT_START = 0, 1, 3
 
 
@@ -205,6 +207,7 @@ class _Worker:
             loop.add_signal_handler(signal.SIGTERM, self._stop.set)
             loop.add_reader(self._parent_fd, self._on_parent_gone)
             return
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         for signum in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(signum, self._on_signal)
 
@@ -213,6 +216,9 @@ class _Worker:
         if self._stop.is_set():
             self._on_quit()
         self._stop.set()
+
+    def _on_hangup(self) -> None:
+        _log.warning("SIGHUP reloads the app only with several workers (--workers 2)")
 
     def _on_quit(self) -> None:
         assert self._stop is not None

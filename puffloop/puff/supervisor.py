@@ -8,6 +8,7 @@ means that the app cannot start, and ends all; anything else, or a signal, and i
         one socket per          fork x N ----- "ready" -----> on_ready()
         worker and TCP          |  a worker ends: replaced, later and later if it dies young
         address                 |  SIGTERM, SIGINT: SIGTERM to all; a second one: SIGQUIT
+                                |  SIGHUP: one at a time is replaced, once the new one is ready
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ YOUNG_S, DELAY_MIN_S, DELAY_MAX_S = 5.0, 0.2, 10.0
 KILL_GRACE_S = 10.0  # beyond the stop timeout, before a worker is killed
 BACKLOG = 2048
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
 
 # run_worker(sockets, ready_fd, parent_fd) -> exit status
 RunWorker = Callable[[list[socket.socket], int, int], int]
@@ -74,6 +76,9 @@ class Supervisor:
         self._n_signals = 0
         self._kill_at: float | None = None  # set: we are stopping
         self._announced = False
+        self._to_renew: list[_Slot] = []  # since a SIGHUP
+        self._newcomer: tuple[int, _Slot] | None = None  # starts beside the one that it replaces
+        self._leaving: set[int] = set()  # those that were replaced and finish their requests
         self._ready_r, self._ready_w = os.pipe()
         self._alive_r, self._alive_w = os.pipe()  # workers see its end when we are gone
 
@@ -120,10 +125,11 @@ class Supervisor:
         with self._signals() as wakeup_fd:
             for slot in self._slots:
                 self._spawn(slot)
-            while any(slot.pid or slot.respawn_at for slot in self._slots):
+            while any(slot.respawn_at for slot in self._slots) or self._pids():
                 self._wait(wakeup_fd)
                 self._obey()
                 self._reap()
+                self._renew()
                 self._respawn()
                 self._announce(on_ready)
         for path in self._unix_paths:
@@ -138,12 +144,16 @@ class Supervisor:
         def on_stop(signum: int, frame: object) -> None:
             self._n_signals += 1
 
+        def on_reload(signum: int, frame: object) -> None:
+            self._to_renew = list(self._slots)
+
         r, w = os.pipe()
         os.set_blocking(r, False)
         os.set_blocking(w, False)
         signal.set_wakeup_fd(w, warn_on_full_buffer=False)
         for signum in STOP_SIGNALS:
             signal.signal(signum, on_stop)
+        signal.signal(signal.SIGHUP, on_reload)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         try:
             yield r
@@ -163,6 +173,8 @@ class Supervisor:
             pids = {int(pid) for pid in os.read(self._ready_r, 65536).split()}
             for slot in self._slots:
                 slot.ready = slot.ready or slot.pid in pids
+            if self._newcomer and self._newcomer[0] in pids:
+                self._take_over(*self._newcomer)
 
     def _announce(self, on_ready: Callable[[], None]) -> None:
         if not self._announced and all(slot.ready for slot in self._slots):
@@ -172,13 +184,17 @@ class Supervisor:
     # ---- workers ----
 
     def _spawn(self, slot: _Slot) -> None:
-        """Signals wait meanwhile: in a child they must not meet our handlers, which only count."""
         slot.started, slot.ready, slot.respawn_at = time.monotonic(), False, None
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        slot.pid = os.fork()
-        if slot.pid == 0:
+        slot.pid = self._fork(slot)
+
+    def _fork(self, slot: _Slot) -> int:
+        """Signals wait meanwhile: in a child they must not meet our handlers, which only count."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        pid = os.fork()
+        if pid == 0:
             os._exit(self._child(slot))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        return pid
 
     def _child(self, slot: _Slot) -> int:
         """A worker's life. Of ours it keeps its sockets and the ends of two pipes."""
@@ -186,8 +202,9 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it through us, as SIGTERM
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             os.close(self._alive_w)
             os.close(self._ready_r)
             for other in self._slots:
@@ -208,6 +225,34 @@ class Supervisor:
                 pid, status = os.waitpid(slot.pid, os.WNOHANG)
                 if pid:
                     self._ended(slot, os.waitstatus_to_exitcode(status))
+        self._leaving = {pid for pid in self._leaving if os.waitpid(pid, os.WNOHANG)[0] == 0}
+        if self._newcomer is None:
+            return
+        pid, status = os.waitpid(self._newcomer[0], os.WNOHANG)
+        if pid:
+            self._newcomer = None
+            self._to_renew.clear()
+            if self._kill_at is None:
+                how = _how(os.waitstatus_to_exitcode(status))
+                _log.error("a new worker did not start (%s); the old ones go on", how)
+
+    # ---- new code, by SIGHUP ----
+
+    def _renew(self) -> None:
+        all_ready = all(slot.pid and slot.ready for slot in self._slots)
+        if self._to_renew and all_ready and not self._newcomer and self._kill_at is None:
+            slot = self._to_renew.pop(0)
+            self._newcomer = self._fork(slot), slot
+
+    def _take_over(self, pid: int, slot: _Slot) -> None:
+        """Both accept from the same sockets until the old one has heard of it: no client waits."""
+        self._newcomer = None
+        if slot.pid:
+            self._leaving.add(slot.pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(slot.pid, signal.SIGTERM)
+        slot.pid, slot.ready, slot.started = pid, True, time.monotonic()
+        slot.respawn_at = None
 
     def _respawn(self) -> None:
         for slot in self._slots:
@@ -252,11 +297,14 @@ class Supervisor:
             slot.respawn_at = None
         self._signal_all(signal.SIGTERM)
 
+    def _pids(self) -> set[int]:
+        running = {slot.pid for slot in self._slots if slot.pid} | self._leaving
+        return running | ({self._newcomer[0]} if self._newcomer else set())
+
     def _signal_all(self, signum: int) -> None:
-        for slot in self._slots:
-            if slot.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(slot.pid, signum)
+        for pid in self._pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signum)
 
 
 def _how(status: int) -> str:

@@ -111,3 +111,41 @@ def test_a_killed_worker_loses_its_own_requests_only(serve: Any) -> None:
     assert n_clients_lost < 12, "clients of the living worker have lost requests too"
     assert len(lost) <= 12 + n_clients_lost
     s.wait_for(re.compile("worker.*(died|killed|ended|signal)", re.IGNORECASE))
+
+
+def test_sighup_takes_up_new_code_worker_by_worker(serve: Any, tmp_path: Path) -> None:
+    """No request is lost meanwhile, and code that cannot start does not end the old."""
+
+    def write(body: str) -> None:
+        (tmp_path / "hello.py").write_text(body)
+
+    def wait_for(answers: set[str]) -> None:
+        deadline = time.monotonic() + 20
+        found: set[str] = set()
+        while time.monotonic() < deadline:
+            found = {httpx.get(s.url + "/", timeout=10).text for _ in range(8)}
+            if found == answers:
+                return
+        raise AssertionError(f"{found} is not {answers}")
+
+    code = "def app(env, start):\n    start('200 OK', [])\n    return [b'{}']\n"
+    s = serve("--workers", "2")
+    write(code.format("first, after the reload"))
+    s.process.send_signal(signal.SIGHUP)
+    wait_for({"first, after the reload"})
+    write("raise SystemError('broken')\n")
+    s.process.send_signal(signal.SIGHUP)
+    s.wait_for("a new worker did not start")
+    wait_for({"first, after the reload"})
+    write(code.format("second"))
+    s.process.send_signal(signal.SIGHUP)
+    wait_for({"second"})
+    assert s.stop() == 0
+
+
+def test_sighup_of_one_worker_is_refused(serve: Any) -> None:
+    s = serve()
+    s.process.send_signal(signal.SIGHUP)
+    s.wait_for("SIGHUP reloads the app only with several workers")
+    assert get(s.url + "/")
+    assert s.stop() == 0
