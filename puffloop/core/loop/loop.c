@@ -98,16 +98,27 @@ static void on_prepare(uv_prepare_t *p) {
     puff_loop *loop = PUFF_CONTAINER_OF(p, puff_loop, prepare);
     uv_update_time(&loop->uv); /* libuv from 1.45 on reckons from the end of the turn before */
     /* libuv before 1.45 runs due timers and sleeps until the next event all the same. */
-    if (loop->due || kernel_timer_is_due(loop))
+    if (puff__watch_new(loop) || loop->due || kernel_timer_is_due(loop))
         uv_stop(&loop->uv); /* it will only look */
     else
         /* uv_backend_timeout() is no help: it says 0 while a watcher is new, and uv_run() sleeps. */
         fall_asleep(loop);
 }
 
+static void on_prepare_look(uv_prepare_t *p) {
+    puff__watch_new(PUFF_CONTAINER_OF(p, puff_loop, prepare));
+}
+
+static void look(puff_loop *loop) {
+    bool guarded = puff__watch_may_change(loop);
+    if (guarded) uv_prepare_start(&loop->prepare, on_prepare_look);
+    uv_run(&loop->uv, UV_RUN_NOWAIT);
+    if (guarded) uv_prepare_stop(&loop->prepare);
+}
+
+/* The prepare handle is there for turns that may sleep: one that looks keeps the lock. */
 static void wait_for_event(puff_loop *loop) {
     loop->due = false;
-    /* The prepare handle is only there for turns that may sleep: a NOWAIT turn keeps the lock. */
     uv_prepare_start(&loop->prepare, on_prepare);
     uv_run(&loop->uv, UV_RUN_ONCE);
     uv_prepare_stop(&loop->prepare);
@@ -116,7 +127,7 @@ static void wait_for_event(puff_loop *loop) {
 /* libuv sleeps whole milliseconds: the rest of a timer's time is spent on its descriptor. The look
  * before tells the kernel what is watched since the last one. */
 static void wait_briefly(puff_loop *loop) {
-    uv_run(&loop->uv, UV_RUN_NOWAIT);
+    look(loop);
     if (loop->called || !puff_queue_empty(&loop->deferred)) return;
     fall_asleep(loop);
     uint64_t first = puff__timers_next(loop);
@@ -126,7 +137,7 @@ static void wait_briefly(puff_loop *loop) {
     struct pollfd epoll = {.fd = uv_backend_fd(&loop->uv), .events = POLLIN};
     int n = ppoll(&epoll, 1, &left, NULL);
     puff__loop_awake(loop);
-    if (n > 0) uv_run(&loop->uv, UV_RUN_NOWAIT);
+    if (n > 0) look(loop);
 }
 
 static bool alive(const puff_loop *loop) {
@@ -145,8 +156,8 @@ int puff_loop_turn(puff_loop *loop, bool wait) {
     loop->called = false;
     wait = wait && may_wait(loop);
     uv_ref((uv_handle_t *)&loop->wake); /* libuv does not even look when nothing is open */
-    if (!wait)
-        uv_run(&loop->uv, UV_RUN_NOWAIT);
+    if (puff__watch_new(loop) || !wait) /* who has been told may have work for the host */
+        look(loop);
     else if (puff__timers_arm(loop))
         wait_for_event(loop);
     else

@@ -14,6 +14,7 @@ enum { PUFF_READ_BUF = 65536 };
 /* The data of every uv handle that somebody else may still have open when the loop is freed. */
 typedef struct puff__kind {
     void (*close)(uv_handle_t *h);
+    void (*refused)(uv_handle_t *h, int status); /* the kernel does not watch its descriptor */
 } puff__kind;
 
 /* What is made of several handles, or of none yet, and has to end with the loop. */
@@ -106,6 +107,13 @@ static inline puff_loop *puff__loop_of(const uv_handle_t *h) {
 }
 /* The loop's shared read buffer, or NULL. */
 char *puff__loop_read_buf(puff_loop *loop);
+
+/* What is not watched for want of a system call is watched now: 0, UV_EBADF, UV_EPERM, UV_ENOENT. */
+int puff__watch(puff_loop *loop, uv__io_t *w);
+/* The same for all; true: somebody has been told that it cannot be. */
+bool puff__watch_new(puff_loop *loop);
+/* libuv will call back before it polls. */
+bool puff__watch_may_change(puff_loop *loop);
 
 void puff__chunks_deinit(puff_loop *loop);
 void puff__bursts_deinit(puff_loop *loop);

@@ -44,7 +44,12 @@ static void close_poll(uv_handle_t *h) {
     puff_poll_free(PUFF_CONTAINER_OF((uv_poll_t *)h, puff_poll, uv));
 }
 
-static const puff__kind kind = {close_poll};
+static void refused(uv_handle_t *h, int status) {
+    uv_poll_stop((uv_poll_t *)h);
+    on_poll((uv_poll_t *)h, status, 0);
+}
+
+static const puff__kind kind = {close_poll, refused};
 
 int puff_poll_new(puff_poll **out, puff_loop *loop, int fd, puff_poll_cb cb, void *data) {
     puff_poll *p = puff_calloc(loop->alloc, 1, sizeof *p);
@@ -64,7 +69,10 @@ int puff_poll_new(puff_poll **out, puff_loop *loop, int fd, puff_poll_cb cb, voi
 int puff_poll_set(puff_poll *p, int events) {
     if (events == p->events) return 0;
     int rc = events ? uv_poll_start(&p->uv, to_uv(events), on_poll) : uv_poll_stop(&p->uv);
-    if (rc == 0) p->events = events;
+    if (rc == 0 && events)
+        rc = puff__watch(puff__loop_of((uv_handle_t *)&p->uv), &p->uv.io_watcher);
+    if (rc) uv_poll_stop(&p->uv);
+    p->events = rc ? 0 : events;
     return rc;
 }
 

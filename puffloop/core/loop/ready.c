@@ -82,7 +82,7 @@ static void on_set_closed(uv_handle_t *h) {
 
 static void close_set(uv_handle_t *h) { uv_close(h, on_set_closed); }
 
-static const puff__kind kind = {close_set};
+static const puff__kind kind = {.close = close_set};
 
 static void on_edges(uv_poll_t *uv, int status, int events);
 

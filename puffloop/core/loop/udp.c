@@ -326,7 +326,12 @@ static void close_handle(uv_handle_t *h) {
     puff_udp_close(PUFF_CONTAINER_OF((uv_poll_t *)h, puff_udp, uv));
 }
 
-static const puff__kind kind = {close_handle};
+static void refused(uv_handle_t *h, int status) {
+    uv_poll_stop((uv_poll_t *)h);
+    on_ready((uv_poll_t *)h, status, 0);
+}
+
+static const puff__kind kind = {close_handle, refused};
 
 static size_t slot_of(int fd) {
     struct sockaddr_storage own = {0};

@@ -128,6 +128,29 @@ TEST(descriptor_may_be_closed_right_after_free) {
     finish();
 }
 
+/* libuv would end the process at the poll. */
+TEST(a_descriptor_may_be_closed_before_the_poll) {
+    begin_poll();
+    CHECK_EQ_INT(puff_poll_set(w.p, PUFF_READABLE), 0);
+    close(pair[0]);
+    turn_some();
+    CHECK_EQ_INT(w.n, 0); /* the kernel has forgotten it, as epoll does */
+    CHECK_EQ_INT(puff_poll_set(w.p, PUFF_READABLE | PUFF_WRITABLE), UV_EBADF);
+    turn_some();
+    CHECK_EQ_INT(puff_poll_set(w.p, 0), 0);
+    finish();
+}
+
+TEST(a_child_of_a_fork_is_told_what_it_cannot_watch) {
+    begin_poll();
+    CHECK_EQ_INT(puff_poll_set(w.p, PUFF_READABLE), 0);
+    close(pair[0]);
+    CHECK_EQ_INT(puff_loop_fork(loop), 0); /* libuv wants everything watched anew */
+    turn_until(&w.n, 1);
+    CHECK_EQ_INT(w.last_status, UV_EBADF);
+    finish();
+}
+
 TEST(what_cannot_be_watched_is_an_error) {
     begin();
     puff_poll *p;
