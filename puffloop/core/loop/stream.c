@@ -198,8 +198,6 @@ static void close_handle(uv_handle_t *h) {
     close_now(PUFF_CONTAINER_OF(h, puff_stream, uv.handle));
 }
 
-static const puff__kind kind = {close_handle};
-
 /* ---- sending ---- */
 
 static void write_failed(puff_stream *s, int status) {
@@ -462,6 +460,16 @@ static void end_allocation(puff_stream *s) {
         uv_read_stop(&s->uv.stream);
 }
 
+static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf);
+
+/* libuv takes a hang-up after a short read for the end, without a look: it may be a reset, and there
+ * may be more to read. The next read tells. */
+static bool read_on(puff_stream *s) {
+    if (s->state != OPEN) return false;
+    uv_read_stop(&s->uv.stream);
+    return uv_read_start(&s->uv.stream, on_alloc, on_read) == 0;
+}
+
 static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf) {
     puff_stream *s = PUFF_CONTAINER_OF(uv, puff_stream, uv.stream);
     puff__loop_enter(loop_of(s));
@@ -469,6 +477,7 @@ static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf) {
         end_allocation(s);
         return;
     }
+    if (n == UV_EOF && !buf->base && read_on(s)) return;
     if (n < 0) puff_stream_read_stop(s); /* libuv goes on by itself after UV_ENOBUFS */
     s->cbs->on_read(s, buf->base, n);
 }
@@ -486,7 +495,19 @@ void puff_stream_read_stop(puff_stream *s) {
     if (!s->allocating) uv_read_stop(&s->uv.stream);
 }
 
+/* Somebody has closed the descriptor. */
+static void refused(uv_handle_t *h, int status) {
+    puff_stream *s = PUFF_CONTAINER_OF(h, puff_stream, uv.handle);
+    puff__loop_enter(loop_of(s));
+    bool reading = s->reading;
+    puff_stream_read_stop(s);
+    if (reading) s->cbs->on_read(s, NULL, status);
+    if (s->sending && s->state != CLOSED) write_failed(s, status);
+}
+
 /* ---- life ---- */
+
+static const puff__kind kind = {close_handle, refused};
 
 static int open_fd(puff_stream *s, puff_loop *loop, int fd) {
     struct sockaddr_storage addr;

@@ -15,6 +15,7 @@ from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
 from puff._bind.core cimport puff_tls_unread
 from puff._bind.loop cimport LoopBase
 from puff._bind.tls cimport INIT, MADE, WRAPPED, Tls, engine_of, limits
+from puff._bind.transport cimport pieces_of
 
 
 cdef extern from "transport.h":
@@ -210,7 +211,8 @@ class SSLTransport(transports._FlowControlMixin, transports.Transport):
             self._native = _ended(tls.loop)
 
     def abort(self):
-        """Throws away what is queued and closes."""
+        """Closes; what the kernel does not take at once is thrown away."""
+        _of_transport(self).flush_turn()
         self._force_close(None)
 
     # ---- reading ---------------------------------------------------------------------------------
@@ -260,7 +262,7 @@ class SSLTransport(transports._FlowControlMixin, transports.Transport):
 
     def writelines(self, list_of_data):
         """Queues several pieces; they share records."""
-        _of_transport(self).write(list_of_data)
+        _of_transport(self).write(pieces_of(list_of_data))
 
     def write_eof(self):
         """TLS cannot be closed one way."""

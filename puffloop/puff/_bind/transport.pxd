@@ -53,3 +53,7 @@ cdef class Stream:
     cdef int lose(self, object exc) except -1
     cdef int close_core(self) except -1
     cdef void stop_reading(self) noexcept
+
+
+# What writelines() is given, or TypeError before any of it is written.
+cdef list pieces_of(list_of_data)

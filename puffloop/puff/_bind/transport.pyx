@@ -416,6 +416,11 @@ cdef int _detach(server, transport) except -1:
 
 # ---- what users see ------------------------------------------------------------------------------
 
+
+cdef list pieces_of(list_of_data):
+    return [data if PyBytes_CheckExact(data) else memoryview(data) for data in list_of_data]
+
+
 cdef Py_ssize_t _native_offset
 cdef PyTypeObject *_transport_type
 
@@ -495,8 +500,11 @@ class Transport(transports._FlowControlMixin, transports.Transport):
         _native(self).close()
 
     def abort(self):
-        """Throws away what is queued and closes."""
-        _native(self).force_close(None)
+        """Closes; what the kernel does not take at once is thrown away."""
+        cdef Stream s = _native(self)
+        if s.core is not NULL and not s.conn_lost:
+            puff_stream_flush(s.core)  # asyncio has sent it in write()
+        s.force_close(None)
 
     def set_protocol(self, protocol):
         """From now on protocol is told of data and of the end."""
@@ -550,10 +558,11 @@ class Transport(transports._FlowControlMixin, transports.Transport):
             raise RuntimeError("Cannot call writelines() after write_eof()")
         if s.empty_waiter is not None:
             raise RuntimeError("unable to writelines; sendfile is in progress")
+        pieces = pieces_of(list_of_data)
         if s.conn_lost:
             s.conn_lost += 1
             return
-        for data in list_of_data:
+        for data in pieces:
             s.queue(data)
         s.after_write()
 

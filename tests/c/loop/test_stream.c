@@ -416,6 +416,42 @@ TEST(reads_start_stop_and_end) {
     finish();
 }
 
+/* libuv takes the hang-up for the end, without a look. */
+TEST(bytes_and_a_hang_up_at_once_are_read_to_the_end) {
+    begin_unix();
+    puff_stream_read_start(ep.s);
+    puff_stream_shutdown(ep.s);
+    CHECK_EQ_INT(write(ep.peer, "abc", 3), 3);
+    close(ep.peer);
+    ep.peer = -1;
+    turn_until(&ep.n_eofs, 1);
+    CHECK_EQ_INT(ep.n_read_bytes, 3);
+    CHECK_EQ_INT(ep.read_status, UV_EOF);
+    finish();
+}
+
+TEST(a_reset_behind_bytes_is_no_end) {
+    begin_tcp();
+    puff_stream_read_start(ep.s);
+    CHECK_EQ_INT(write(ep.peer, "abc", 3), 3);
+    struct linger hard = {.l_onoff = 1};
+    setsockopt(ep.peer, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    close(ep.peer);
+    ep.peer = -1;
+    turn_until(&ep.n_eofs, 1);
+    CHECK_EQ_INT(ep.read_status, UV_ECONNRESET);
+    finish();
+}
+
+TEST(a_descriptor_that_is_closed_below_is_a_read_error) {
+    begin_unix();
+    puff_stream_read_start(ep.s);
+    close(puff_stream_fd(ep.s));
+    turn_until(&ep.n_eofs, 1);
+    CHECK_EQ_INT(ep.read_status, UV_EBADF);
+    finish();
+}
+
 TEST(no_memory_to_read_into_is_one_failure) {
     begin_unix();
     puff_stream_read_start(ep.s);
