@@ -132,3 +132,24 @@ def test_a_closed_loop_has_none() -> None:
     loop.close()
     with pytest.raises(RuntimeError, match="closed"):
         loop.stats()
+
+
+def test_an_interrupt_while_the_slowest_callback_is_described_ends_the_run() -> None:
+    class Slow:
+        def __call__(self) -> None:
+            until = time.monotonic() + 0.02
+            while time.monotonic() < until:
+                pass
+
+        def __repr__(self) -> str:
+            raise KeyboardInterrupt
+
+    loop = puff.new_event_loop()
+    try:
+        loop.run_until_complete(asyncio.sleep(0.005))  # it knows its clock
+        loop.call_soon(Slow())
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(asyncio.sleep(0.001))
+        loop.run_until_complete(asyncio.sleep(0))
+    finally:
+        loop.close()

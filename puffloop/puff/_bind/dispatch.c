@@ -114,13 +114,13 @@ static int run_entry(puff_loop_object *loop, puff_entry e) {
 }
 
 /* The time since the last of these, or since the poll, is this callback's. */
-static void took(puff_loop_object *loop, PyObject *queued) {
+static int took(puff_loop_object *loop, PyObject *queued) {
     uint64_t now = puff_ticks(), ticks = now - loop->d.ticks;
     loop->d.ticks = now;
-    if (__builtin_expect(ticks > loop->d.slowest.ticks, 0) && loop->core) {
-        puff_slowest_note(&loop->d.slowest, loop->core, ticks, queued);
-        loop->d.ticks = puff_ticks();
-    }
+    if (__builtin_expect(ticks <= loop->d.slowest.ticks, 1) || !loop->core) return 0;
+    int rc = puff_slowest_note(&loop->d.slowest, loop->core, ticks, queued);
+    loop->d.ticks = puff_ticks();
+    return rc;
 }
 
 static int run_first(puff_loop_object *loop, size_t n) {
@@ -132,7 +132,7 @@ static int run_first(puff_loop_object *loop, size_t n) {
         puff_entry e = puff_ring_pop(&loop->d.ring);
         puff_ring_prefetch(&loop->d.ring);
         rc = run_entry(loop, e);
-        took(loop, e.fn);
+        if (took(loop, e.fn) < 0) rc = -1;
         Py_DECREF(e.fn);
         Py_XDECREF(e.arg);
     }

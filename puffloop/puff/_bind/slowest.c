@@ -5,21 +5,30 @@ static PyObject *describe_fn; /* owned */
 
 void puff_slowest_init(PyObject *describe) { describe_fn = Py_NewRef(describe); }
 
-/* What set an exception keeps it: the callback's outcome is not ours to change. */
-static PyObject *text_of(PyObject *queued) {
+/* The callback's outcome, an exception that is set, is not ours to change; but whoever interrupts the
+ * program while it describes one means the program. */
+static int set_text(PyObject **text, PyObject *queued) {
     PyObject *type, *value, *tb;
     PyErr_Fetch(&type, &value, &tb);
-    PyObject *text = PyObject_CallOneArg(describe_fn, queued);
-    if (!text) PyErr_WriteUnraisable(queued);
+    Py_XSETREF(*text, PyObject_CallOneArg(describe_fn, queued));
+    if (!*text && !PyErr_ExceptionMatches(PyExc_Exception)) {
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(tb);
+        return -1;
+    }
+    if (!*text) PyErr_WriteUnraisable(queued);
     PyErr_Restore(type, value, tb);
-    return text;
+    return 0;
 }
 
-void puff_slowest_note(puff_slowest *s, puff_loop *core, uint64_t ticks, PyObject *queued) {
+int puff_slowest_note(puff_slowest *s, puff_loop *core, uint64_t ticks, PyObject *queued) {
     uint64_t per_ms = puff_loop_ticks_per_ms(core);
     s->ticks = ticks;
     /* The loop may be too young to know what a tick is: then everything has a name. */
-    Py_XSETREF(s->what, ticks >= per_ms ? text_of(queued) : NULL);
+    if (ticks >= per_ms) return set_text(&s->what, queued);
+    Py_CLEAR(s->what);
+    return 0;
 }
 
 PyObject *puff_slowest_get(const puff_slowest *s, puff_loop *core) {

@@ -18,8 +18,9 @@ typedef struct puff_slowest {
 
 /* Once, at import. describe(handle or function) gives the text. */
 void puff_slowest_init(PyObject *describe);
-/* A callback has taken longer than any before: queued is its handle, or what was called. */
-void puff_slowest_note(puff_slowest *s, puff_loop *core, uint64_t ticks, PyObject *queued);
+/* A callback has taken longer than any before: queued is its handle, or what was called. -1: an
+ * interrupt came in between, and is set. */
+int puff_slowest_note(puff_slowest *s, puff_loop *core, uint64_t ticks, PyObject *queued);
 /* (seconds, text or None): a new tuple. */
 PyObject *puff_slowest_get(const puff_slowest *s, puff_loop *core);
 void puff_slowest_reset(puff_slowest *s);
