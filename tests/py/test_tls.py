@@ -246,8 +246,8 @@ def test_order_of_events(run, server_context, client_context) -> None:
         assert pair.client.transport.is_closing()
         assert await pair.server.lost is None
         assert await pair.client.lost is None
-        assert pair.server.events == ["made", "data", "eof", "lost"]
         if MODERN:
+            assert pair.server.events == ["made", "data", "eof", "lost"]
             assert pair.client.events == ["made", "eof", "lost"]
         pair.close()
 
