@@ -261,7 +261,8 @@ TEST(a_record_that_was_changed_is_an_error) {
     CHECK_EQ_INT(puff_tls_feed(server.tls, wire, out.len), 0);
     CHECK_EQ_INT(puff_tls_read(server.tls, got, MANY, &n, &err), PUFF_EPROTO);
     CHECK_EQ_INT(n, 0);
-    CHECK_EQ_STR(err.reason, "DECRYPTION_FAILED_OR_BAD_RECORD_MAC");
+    CHECK(strcmp(err.reason, "DECRYPTION_FAILED_OR_BAD_RECORD_MAC") == 0 ||
+          strcmp(err.reason, "RECORD_LAYER_FAILURE") == 0); /* newer ones */
     finish();
 }
 
