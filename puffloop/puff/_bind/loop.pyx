@@ -199,10 +199,11 @@ cdef Watcher _peek_watcher(LoopBase loop, fd):
 
 cdef object _drop_wait(LoopBase loop, fd, int direction):
     """sock_recv() and its kin count as readers and writers, as asyncio's do."""
+    if loop.core is NULL:
+        return False
     number = _fileno(fd)
-    # The kernel has no number like that: as unknown as any other that nobody watches.
-    return loop.core is not NULL and number <= INT_MAX \
-        and puff_ready_drop(loop.core, number, direction)
+    # The kernel has no greater number: as unknown as any other that nobody watches.
+    return number <= INT_MAX and puff_ready_drop(loop.core, number, direction)
 
 
 cdef int _watch_or_forget(Watcher w) except -1:

@@ -67,7 +67,7 @@ class SockMethods:
     def _ensure_fd_no_transport(self, fd):
         """asyncio's check, which comes before somebody else watches the descriptor."""
         _check_transport(self, fd)
-        number = fd if isinstance(fd, int) else fd.fileno()
+        number = fd if isinstance(fd, int) else int(fd.fileno())
         if number <= INT_MAX:  # else no file has it
             puff_sock_forget(self, number)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
-import threading
 from typing import Any
 
 from puff.monkey._patches import Patches
@@ -14,6 +13,7 @@ from puff.monkey._wait import READABLE, Deadline, parks, pause, wait
 __all__ = ["patch"]
 
 _FIRST_LOOK_S, _MAX_LOOK_S = 0.001, 0.05  # where the kernel has no pidfd
+_FOREVER_S = 2_000_000  # poll() knows no longer one; 23 days
 _original_wait = subprocess.Popen._wait  # type: ignore[attr-defined]
 _original_communicate = subprocess.Popen.communicate
 _original_waitpid = os.waitpid
@@ -60,7 +60,7 @@ def _communicate(
 ) -> tuple[Any, Any]:
     if timeout is None and parks():
         # Without a timeout one pipe is read to its end, which blocks; with one, by a selector.
-        timeout = threading.TIMEOUT_MAX
+        timeout = _FOREVER_S
     return _original_communicate(self, input, timeout)
 
 
