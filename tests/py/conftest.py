@@ -20,8 +20,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import leaks
 import pytest
 
+import puff
 from puff import embedded
 from puff.embedded import place, servers
 from puff.embedded.supervisor import Server
@@ -52,6 +54,41 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         faulthandler.cancel_dump_traceback_later()
+
+
+# ---- what tests leave behind ---------------------------------------------------------------------
+
+_raised = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[pytest.TestReport]:
+    if call.excinfo is not None:
+        item.stash[_raised] = True
+    return (yield)
+
+
+@pytest.fixture(scope="session")
+def _what_stays_for_good() -> None:
+    """libuv's descriptors, and this thread's own loop: they come with the first use."""
+    puff.new_event_loop().close()
+    puff.sleep_ms(0)
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind(
+    request: pytest.FixtureRequest, _what_stays_for_good: None
+) -> Iterator[None]:
+    """Descriptors, open loops and threads of a test end with it. What fixtures of wider scope hold
+    was there before. After a failure the traceback keeps what it shows."""
+    before = leaks.state()
+    yield
+    if request.node.get_closest_marker("leaves"):
+        return
+    if _raised not in request.node.stash and (found := leaks.left_for_good(before)):
+        pytest.fail("left behind:\n" + "\n".join(found), pytrace=False)
 
 
 # ---- servers that every test shares --------------------------------------------------------------
@@ -281,10 +318,11 @@ class Serve:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            with self._news:
-                self._lines.append(line)
-                self._news.notify_all()
+        with self.process.stdout as output:
+            for line in output:
+                with self._news:
+                    self._lines.append(line)
+                    self._news.notify_all()
         with self._news:
             self._ended = True
             self._news.notify_all()

@@ -192,6 +192,7 @@ def test_the_executor_of_a_thread_sensitive_context_is_used() -> None:
     puff.run(main())
 
 
+@pytest.mark.leaves("asgiref keeps its thread")
 def test_on_another_loop_it_is_a_thread() -> None:
     async def main():
         return await sync_to_async(threading.get_ident)()

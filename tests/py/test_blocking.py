@@ -77,6 +77,7 @@ def test_puff_calls_in_it_block_its_thread_only() -> None:
     assert on_loop(main()) == list(range(20))
 
 
+@pytest.mark.leaves("a reused thread keeps its own loop")
 def test_puff_calls_in_it_without_a_loop() -> None:
     assert puff.spawn_blocking(lambda: puff.sleep_ms(1) or "slept").join(10) == "slept"
 

@@ -359,6 +359,7 @@ CELLS = [
 ]
 
 
+@pytest.mark.leaves("zmq keeps its context")
 @policies
 def test_jupyter_kernel_runs_cells_inside_cells(tmp_path: Path) -> None:
     pytest.importorskip("ipykernel")

@@ -55,7 +55,8 @@ def children() -> set[int]:
     """Those that run and those that nobody has waited for."""
     found: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
-        found.update(map(int, (task / "children").read_text().split()))
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread has ended
+            found.update(map(int, (task / "children").read_text().split()))
     return found
 
 

@@ -12,6 +12,8 @@ from puff.stats import LoopStats
 
 _Ts = TypeVarTuple("_Ts")
 
+def _close_own_loop() -> None: ...  # of this thread; the next call of a script's makes a new one
+
 class LoopBase:
     # The interpreter's own loop class comes after this one in puff.Loop's bases: what typeshed
     # leaves out of it.
