@@ -132,7 +132,7 @@ class PrivateServer:
         self._where.make_folders()
         self._server = Server(servers.spec(self._where, durable=False, remove=[]))
         # A server ends with the thread that started it (PR_SET_PDEATHSIG): none of a test's own.
-        self._starter = ThreadPoolExecutor(1)
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="private-server-")
         self._server.lock()
         self._server.init()
         self.url = servers.url(self._where)

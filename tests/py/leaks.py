@@ -16,7 +16,8 @@ import puff
 from puff._bind.loop import _close_own_loop
 
 PATIENCE_S = 2.0  # a thread that has been told to end does so soon
-REUSED = ("puff-blocking-", "puff-file-")  # bounded crews of the process: they stay
+# Bounded crews of the process, and the thread of a fixture: they stay.
+REUSED = ("puff-blocking-", "puff-file-", "private-server-")
 
 _loops: weakref.WeakSet[puff.Loop] = weakref.WeakSet()
 

@@ -463,7 +463,6 @@ def test_files_of_another_user_are_named(project: Path) -> None:
     where.start_lock.rmdir()
 
 
-@pytest.mark.leaves("the fixture keeps its thread")
 def test_a_server_that_a_test_kills_comes_back(redis_server) -> None:  # type: ignore[no-untyped-def]
     redis(redis_server.url, "SET a b")
     redis_server.kill()
@@ -473,7 +472,6 @@ def test_a_server_that_a_test_kills_comes_back(redis_server) -> None:  # type: i
     assert redis(redis_server.url, "PING") == "+PONG\r\n"
 
 
-@pytest.mark.leaves("the fixture keeps its thread")
 def test_postgres_of_a_test_restarts_with_its_data(postgres_server) -> None:  # type: ignore[no-untyped-def]
     psql(postgres_server.url, "create table kept_in_test as select 1")
     postgres_server.restart()

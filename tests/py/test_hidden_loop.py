@@ -268,7 +268,11 @@ def test_another_loop_that_runs_inside_a_greenlet() -> None:
         return name
 
     async def main() -> None:
-        assert "Selector" in await puff.to_greenlet(sync_code)
+        if sys.version_info < (
+            3,
+            14,
+        ):  # there the Task whose sync code it is stays its thread's task
+            assert "Selector" in await puff.to_greenlet(sync_code)
         assert shown()
         assert "Selector" in await puff.spawn(sync_code).join()
         assert shown()

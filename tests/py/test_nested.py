@@ -437,6 +437,8 @@ def test_nest_asyncio_finds_a_loop_that_nests(
     module: str, start: str, run_python: Callable[..., object] | RunPython
 ) -> None:
     pytest.importorskip(module)
+    if module == "nest_asyncio" and sys.version_info >= (3, 14):
+        pytest.skip("it has ended, and does not work there on any loop")
     done = run_python(NEST.format(module=module, start=STARTS[start]))
     assert done.stdout == "fine\n"
     assert "Error" not in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import os
 import shutil
@@ -181,12 +182,20 @@ def test_other_threads_may_ask(loop) -> None:
 
 
 def test_cancelling_a_question(loop) -> None:
+    ours = isinstance(loop, puff.Loop)
+
     async def main() -> None:
         for _ in range(50):
             task = loop.create_task(loop.getaddrinfo("localhost", 80))
             await asyncio.sleep(0)
             task.cancel()
-            with pytest.raises(asyncio.CancelledError):
+            with (
+                pytest.raises(asyncio.CancelledError)
+                if ours
+                else contextlib.suppress(
+                    asyncio.CancelledError  # or its thread was faster than we
+                )
+            ):
                 await task
         await asyncio.sleep(0.01)
 

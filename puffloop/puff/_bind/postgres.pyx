@@ -97,6 +97,18 @@ cdef puff_pg_pool *pool_of(LoopBase loop, str name) except NULL:
     return (<_Pool>pool).pool
 
 
+cdef str _without_secrets(str message, str url):
+    """libpq may quote the whole URL, and with it the password; or, from 18 on, the password."""
+    from puff import config
+
+    masked = config.mask_url(url)
+    message = message.replace(url, masked)
+    for quoted in message.split('"')[1::2]:
+        if quoted in url and quoted not in masked:
+            message = message.replace(quoted, "***")
+    return message
+
+
 cdef _Pool _open_pool(LoopBase loop, str name):
     from puff import config  # not at import: settings are read on first use
 
@@ -110,8 +122,7 @@ cdef _Pool _open_pool(LoopBase loop, str name):
     opts.dsn = dsn
     _fill_options(&opts, config.pool_options("postgres", name))
     if puff_pg_pool_new(&pool.pool, loop.core, &opts, &err) != 0:
-        # libpq may quote the whole URL, and with it the password.
-        message = err.msg.decode("utf-8", "replace").replace(url, config.mask_url(url))
+        message = _without_secrets(_text(err.msg), url)
         raise errors.ConfigError(f"[[postgres]] {name}: {message}")
     return pool
 
