@@ -11,7 +11,8 @@
  * first when it goes on; until then nothing newer is read.
  *
  * Sending hands each datagram to the kernel at once. What the kernel has no room for is queued,
- * and then all that follows, so that the order stays; the queue leaves when the socket is writable.
+ * and then all that follows, so that the order stays; the queue leaves when the socket is writable,
+ * many datagrams in one system call.
  *
  * libuv only watches the descriptor: its own udp handles read until nothing is there (one system
  * call more for each datagram that comes alone), and know no Unix sockets.
@@ -244,15 +245,28 @@ void puff_udp_recv_stop(puff_udp *u) {
 
 /* ---- sending ---- */
 
+/* The front of the queue, in one system call: how many of it have left; or -1, for the first. */
+static int send_burst(puff_udp *u) {
+    struct mmsghdr head[BURST];
+    struct iovec iov[BURST];
+    unsigned n = 0;
+    for (packet *p = u->queue.first; p && n < BURST; p = p->next, n++) {
+        iov[n] = (struct iovec){p->data, p->len};
+        head[n] = (struct mmsghdr){{.msg_iov = &iov[n], .msg_iovlen = 1}, 0};
+        if (!p->addr_len) continue;
+        head[n].msg_hdr.msg_name = &p->addr;
+        head[n].msg_hdr.msg_namelen = p->addr_len;
+    }
+    return sendmmsg(u->fd, head, n, 0);
+}
+
 static void send_queue(puff_udp *u) {
     size_t n = u->queue.n;
     while (is_open(u) && u->queue.first) {
-        packet *p = u->queue.first;
-        const struct sockaddr *to = p->addr_len ? (struct sockaddr *)&p->addr : NULL;
-        ssize_t sent = sendto(u->fd, p->data, p->len, 0, to, p->addr_len);
+        int sent = send_burst(u);
         if (sent < 0 && (errno == EAGAIN || errno == EINTR)) break;
         int error = sent < 0 ? errno : 0;
-        drop_first(loop_of(u), &u->queue);
+        for (int gone = error ? 1 : sent; gone > 0; gone--) drop_first(loop_of(u), &u->queue);
         if (error) {
             failed(u, error);
             break; /* as asyncio: the next one waits for the next turn */
