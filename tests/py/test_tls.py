@@ -182,6 +182,15 @@ async def connect(
     return Pair(protocol, accepted[0], listener.close)
 
 
+def abort_again(transport: Any) -> None:
+    """Of one that has ended: early 3.11's asyncio forgets that it may have."""
+    try:
+        transport.abort()
+    except AttributeError:
+        if transport.__class__.__module__ != "asyncio.sslproto":
+            raise
+
+
 async def finish(pair: Pair) -> None:
     pair.client.transport.close()
     await pair.client.lost
@@ -559,7 +568,7 @@ def test_writes_after_the_close_are_ignored(run, caplog, server_context, client_
         for _ in range(10):
             pair.client.transport.write(b"too late")
         pair.client.transport.close()
-        pair.client.transport.abort()
+        abort_again(pair.client.transport)
 
     run(main())
     if MODERN:
@@ -1180,7 +1189,7 @@ def test_app_that_stores_its_transport_and_closes_it_makes_no_cycle(
         while "eof" not in pair.client.events:
             await asyncio.sleep(0)
         pair.client.transport.close()  # again: it was closed when the peer said goodbye
-        pair.client.transport.abort()
+        abort_again(pair.client.transport)
         await pair.client.lost
         await pair.server.lost
         pair.close()
