@@ -45,7 +45,7 @@ static void on_timer(puff_timer *t) { note("timer"); }
 TEST(hooks_run_in_pairs_around_a_sleep) {
     begin_hooked();
     puff_timer_init(&timer, loop, on_timer);
-    puff_timer_start_at(&timer, puff_now_ns() + 5 * MS);
+    puff_timer_start_at(&timer, puff_now_ns() + 50 * MS);
     while (puff_timer_active(&timer)) puff_loop_turn(loop, true);
     CHECK(!unlocked);
     CHECK(strncmp(trace, "sleep wake", 10) == 0); /* libuv's wait, then our own */
