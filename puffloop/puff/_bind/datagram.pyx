@@ -1,11 +1,7 @@
 """Datagram transports on the core's sockets.
 
-As with streams (transport.pyx) two objects make an endpoint: `Datagram` is native, has the state
-and is what the core calls; `DatagramTransport` is the asyncio.DatagramTransport that users see.
-
-    protocol  <->  DatagramTransport --_native--> Datagram --core--> puff_udp
-                       ^-----------transport----------'
-The loop holds the Datagram for the core until on_close.
+`Datagram` is the native half and `DatagramTransport` what users see (endpoint.pyx says how they
+belong together).
 
 The semantics are those of the interpreter's own _SelectorDatagramTransport, name by name; flow
 control is inherited from it. What differs: several datagrams may come in one turn, and sending on
@@ -15,8 +11,7 @@ raises an AttributeError.
 
 import logging
 import socket
-import warnings
-from asyncio import constants, selector_events, transports, trsock
+from asyncio import constants, selector_events, transports
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -26,8 +21,7 @@ from cpython.bytes cimport (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
-from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.object cimport PyObject
 
 from puff._bind.core cimport (
     PUFF_ENOMEM,
@@ -46,13 +40,14 @@ from puff._bind.core cimport (
     sockaddr,
 )
 from puff._bind.errors cimport os_error
-from puff._bind.loop cimport puff_hold, puff_let_go
+from puff._bind.loop cimport LoopBase
+
+from puff._bind.endpoint import EndpointTransport
 
 
 cdef extern from *:
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
-    object PyContext_CopyCurrent()
 
 cdef extern from "address.h":
     ctypedef struct puff_address:
@@ -65,13 +60,14 @@ cdef extern from "compat.h":
     enum:
         PUFF_DATAGRAM_HEADER
 
-cdef extern from "transport.h":
-    int puff_slot_offset(object member, Py_ssize_t *out) except -1
-    PyObject *puff_slot_at(object self, Py_ssize_t offset)
+cdef extern from "slot.h":
+    ctypedef struct puff_slot:
+        pass
+    int puff_slot_find(object type, const char *name, puff_slot *out) except -1
+    PyObject *puff_slot_of(object self, const puff_slot *slot) except NULL
 
 
 cdef object _logger = logging.getLogger("asyncio")
-cdef object _TransportSocket = trsock.TransportSocket
 cdef object _asyncios_own = selector_events.BaseSelectorEventLoop._make_datagram_transport
 cdef int _LOST_SENDS = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 # Whose addresses address.c knows; others (netlink, CAN ...) get asyncio's own transport.
@@ -131,13 +127,7 @@ cdef void _on_sent(puff_udp *u) noexcept:
 
 
 cdef void _on_close(puff_udp *u) noexcept:
-    cdef Datagram s = <Datagram>puff_udp_data(u)
-    if s.core is not NULL:  # the loop ends, not the transport
-        s.core = NULL
-        s.leaked = True
-        s.disown_sock()
-        s.transport = None
-    puff_let_go(&s.held)
+    (<Datagram>puff_udp_data(u)).core_closed()
 
 
 cdef void _callback_failed(Datagram s, exc, method) noexcept:
@@ -146,10 +136,7 @@ cdef void _callback_failed(Datagram s, exc, method) noexcept:
         if isinstance(exc, (SystemExit, KeyboardInterrupt)):
             s.loop.interrupt(exc)
             return
-        s.loop.call_exception_handler({
-            "message": f"Exception in callback {type(s.protocol).__name__}.{method}()",
-            "exception": exc, "transport": s.transport, "protocol": s.protocol,
-        })
+        s.report(f"Exception in callback {type(s.protocol).__name__}.{method}()", exc)
     except BaseException as again:
         s.loop.interrupt(again)
 
@@ -164,46 +151,37 @@ _cbs.on_close = _on_close
 
 @cython.no_gc_clear  # the core calls it until it is closed
 cdef class Datagram:
-    cdef int open(self) except -1:
-        cdef int rc = puff_udp_open(&self.core, self.loop.core, self.fd, &_cbs, <void *>self)
-        if rc < 0:
-            self.core = NULL
-            self.sock.detach()  # the core has closed the descriptor
-            raise os_error(rc)
-        Py_INCREF(self.sock)  # given back in disown_sock()
-        puff_hold(self.loop, &self.held, self)
-        return 0
+    # ---- what Endpoint asks ----------------------------------------------------------------------
 
-    cdef void disown_sock(self) noexcept:
-        """As Stream's: the descriptor is closed, and not the socket's to close."""
-        sock = self.sock
-        try:
-            sock.detach()
-        except BaseException as exc:  # a subclass
-            self.loop.interrupt(exc)
-        Py_DECREF(sock)
+    cdef str kind(self):
+        return "datagram"
+
+    cdef int open_core(self) noexcept:
+        return puff_udp_open(&self.core, self.loop.core, self.fd, &_cbs, <void *>self)
+
+    cdef bint is_open(self) noexcept:
+        return self.core is not NULL
+
+    cdef int read_core(self) noexcept:
+        return puff_udp_recv_start(self.core)
+
+    cdef void stop_reading(self) noexcept:
+        if self.core is not NULL:
+            puff_udp_recv_stop(self.core)
 
     cdef size_t queued(self) noexcept:
-        """asyncio's measure of what waits."""
         if self.core is NULL:
             return 0
         return puff_udp_queued(self.core) + PUFF_DATAGRAM_HEADER * puff_udp_n_queued(self.core)
 
-    # ---- reading ---------------------------------------------------------------------------------
-
-    cdef int start_reading(self) except -1:
-        cdef int rc
-        if self.closing or self.paused or self.core is NULL:
-            return 0
-        rc = puff_udp_recv_start(self.core)
-        if rc < 0:
-            self.fatal_error(os_error(rc), "Fatal read error on datagram transport")
-        return 0
-
-    cdef int stop_reading(self) except -1:
+    cdef int drop_queued(self) except -1:
         if self.core is not NULL:
-            puff_udp_recv_stop(self.core)
+            puff_udp_drop(self.core)
         return 0
+
+    cdef void release_core(self) noexcept:
+        core, self.core = self.core, NULL
+        puff_udp_close(core)
 
     # ---- sending ---------------------------------------------------------------------------------
 
@@ -293,73 +271,8 @@ cdef class Datagram:
         """The queue is shorter."""
         self.transport._maybe_resume_protocol()  # may send again
         if self.closing and not self.conn_lost and puff_udp_n_queued(self.core) == 0:
-            self.conn_lost = 1
-            self.loop.call_soon(_lose, self, None)
+            self.lose_soon(None)
         return 0
-
-    # ---- closing ---------------------------------------------------------------------------------
-
-    cdef int close(self) except -1:
-        if self.closing:
-            return 0
-        self.closing = True
-        self.stop_reading()
-        if self.queued() == 0:
-            self.conn_lost += 1
-            self.loop.call_soon(_lose, self, None)
-        return 0  # else sent() goes on
-
-    cdef int force_close(self, object exc) except -1:
-        if self.conn_lost:
-            return 0
-        self.closing = True
-        self.conn_lost += 1
-        self.stop_reading()
-        if self.core is not NULL:
-            puff_udp_drop(self.core)
-        self.loop.call_soon(_lose, self, exc)
-        return 0
-
-    cdef int fatal_error(self, object exc, object message) except -1:
-        if isinstance(exc, OSError):
-            if self.loop.d.debug:
-                _logger.debug("%r: %s", self.transport, message, exc_info=exc)
-        else:
-            self.loop.call_exception_handler({
-                "message": message, "exception": exc,
-                "transport": self.transport, "protocol": self.protocol,
-            })
-        return self.force_close(exc)
-
-    cdef int lose(self, object exc) except -1:
-        """Tells the protocol, once, and lets the descriptor go."""
-        try:
-            if self.protocol is not None:
-                self.protocol.connection_lost(exc)
-        finally:
-            self.close_core()
-            self.protocol = None
-            self.transport = None
-        return 0
-
-    cdef int close_core(self) except -1:
-        core, self.core = self.core, NULL
-        if core is not NULL:
-            puff_udp_close(core)
-            self.disown_sock()
-        self.sock = None
-        return 0
-
-
-def _lose(Datagram s, exc):
-    s.lose(exc)
-
-
-def _begin(Datagram s, waiter):
-    """After connection_made(): datagrams may come, and whoever waits for the endpoint goes on."""
-    s.start_reading()
-    if waiter is not None and not waiter.cancelled():
-        waiter.set_result(None)
 
 
 cdef object _snapshot(data):
@@ -374,169 +287,38 @@ cdef object _snapshot(data):
 
 # ---- what users see ------------------------------------------------------------------------------
 
-cdef Py_ssize_t _native_offset
-cdef PyTypeObject *_transport_type
+cdef puff_slot _slot
 
 
-cdef inline Datagram _native(object self):
-    """The Datagram of a transport; its methods check `self` as a slot descriptor would."""
-    if not PyObject_TypeCheck(self, _transport_type):
-        raise TypeError(f"a puff DatagramTransport was expected, not {type(self).__name__!r}")
-    cdef PyObject *native = puff_slot_at(self, _native_offset)
-    if native is NULL:
-        raise RuntimeError("this DatagramTransport has not been initialised")
-    return <Datagram>native
+cdef inline Datagram _native(self):
+    return <Datagram>puff_slot_of(self, &_slot)
 
 
-class DatagramTransport(transports._FlowControlMixin, transports.DatagramTransport):
+class DatagramTransport(EndpointTransport, transports.DatagramTransport):
     """A datagram transport of a puff loop. See asyncio.DatagramTransport."""
 
-    __slots__ = ("_native", "__dict__", "__weakref__")
+    __slots__ = ()
 
     def __init__(self, LoopBase loop, sock, protocol, address=None, waiter=None, extra=None):
         super().__init__(extra, loop)
         cdef Datagram s = Datagram.__new__(Datagram)
         self._native = s
-        s.loop = loop
-        s.sock = sock
-        s.fd = sock.fileno()
         s.family = sock.family
         s.address = address or None
-        s.context = PyContext_CopyCurrent()
         s.protocol = protocol
-        _describe(self._extra, sock)
+        s.open(self, loop, sock)
+        s.describe(self._extra)
         s.connected = bool(self._extra["peername"])
-        s.open()
-        s.transport = self
-        loop._transports[s.fd] = self
-        loop.call_soon(protocol.connection_made, self)
-        loop.call_soon(_begin, s, waiter)
-
-    def __del__(self):
-        cdef Datagram s = getattr(self, "_native", None)
-        if s is not None and (s.leaked or s.core is not NULL):
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-
-    def __repr__(self):
-        cdef Datagram s = _native(self)
-        info = [type(self).__name__]
-        if s.core is NULL:
-            info.append("closed")
-        elif s.closing:
-            info.append("closing")
-        info.append(f"fd={s.fd}")
-        if s.core is not NULL:
-            info.append("read=idle" if s.closing or s.paused else "read=polling")
-            state = "polling" if puff_udp_n_queued(s.core) else "idle"
-            info.append(f"write=<{state}, bufsize={s.queued()}>")
-        return f"<{' '.join(info)}>"
-
-    # ---- BaseTransport ---------------------------------------------------------------------------
-
-    def is_closing(self):
-        """True once close() or abort() has been called."""
-        return _native(self).closing
-
-    def close(self):
-        """Stops receiving, sends what is queued, then calls connection_lost(None)."""
-        _native(self).close()
-
-    def abort(self):
-        """Throws away what is queued and closes."""
-        _native(self).force_close(None)
-
-    def set_protocol(self, protocol):
-        """From now on protocol is told of datagrams and of the end."""
-        _native(self).protocol = protocol
-
-    def get_protocol(self):
-        """The protocol; None once the transport is closed."""
-        return _native(self).protocol
-
-    # ---- receiving: asyncio's has these from 3.12 on ---------------------------------------------
-
-    def is_reading(self):
-        """True unless it is paused or closing."""
-        cdef Datagram s = _native(self)
-        return not s.closing and not s.paused
-
-    def pause_reading(self):
-        """No datagram comes until resume_reading(); the kernel keeps, and drops, what arrives."""
-        cdef Datagram s = _native(self)
-        if s.closing or s.paused:
-            return
-        s.paused = True
-        s.stop_reading()
-        if s.loop.d.debug:
-            _logger.debug("%r pauses reading", self)
-
-    def resume_reading(self):
-        """Datagrams may come again."""
-        cdef Datagram s = _native(self)
-        if s.closing or not s.paused:
-            return
-        s.paused = False
-        s.start_reading()
-        if s.loop.d.debug:
-            _logger.debug("%r resumes reading", self)
-
-    # ---- sending ---------------------------------------------------------------------------------
+        s.begin(waiter)
 
     def sendto(self, data, addr=None):
         """Sends a datagram now, or when the kernel has room for it. Errors of the socket go to the
         protocol's error_received()."""
         _native(self).sendto(data, addr)
 
-    def get_write_buffer_size(self):
-        """Bytes that the kernel has not taken yet (from 3.13 on with 8 for each datagram)."""
-        return _native(self).queued()
-
-    # ---- what asyncio's own code reads -----------------------------------------------------------
-
-    def _fatal_error(self, exc, message="Fatal error on transport"):
-        _native(self).fatal_error(exc, message)
-
-    def _force_close(self, exc):
-        _native(self).force_close(exc)
-
-    @property
-    def _sock(self):
-        return _native(self).sock
-
-    @property
-    def _sock_fd(self):
-        return _native(self).fd
-
-    @property
-    def _protocol(self):
-        return _native(self).protocol
-
     @property
     def _address(self):
         return _native(self).address
-
-    @property
-    def _closing(self):
-        return _native(self).closing
-
-    @property
-    def _conn_lost(self):
-        return _native(self).conn_lost
-
-
-cdef int _describe(dict extra, sock) except -1:
-    """asyncio's extra info."""
-    extra["socket"] = _TransportSocket(sock)
-    try:
-        extra["sockname"] = sock.getsockname()
-    except OSError:
-        extra["sockname"] = None
-    if "peername" not in extra:
-        try:
-            extra["peername"] = sock.getpeername()
-        except OSError:
-            extra["peername"] = None
-    return 0
 
 
 class DatagramMethods:
@@ -550,5 +332,4 @@ class DatagramMethods:
         return DatagramTransport(self, sock, protocol, address, waiter, extra)
 
 
-puff_slot_offset(DatagramTransport._native, &_native_offset)
-_transport_type = <PyTypeObject *>DatagramTransport
+puff_slot_find(DatagramTransport, "_native", &_slot)

@@ -9,7 +9,7 @@
  */
 #include "stream_io.h"
 
-#include "transport.h"
+#include "slot.h"
 
 enum {
     /* One read's worth: a socket buffer is rarely fuller, and malloc serves it without mmap
@@ -25,15 +25,15 @@ enum {
 };
 
 static const puff_stream_rare *rare;
-static Py_ssize_t native_slot;
+static puff_slot native_slot;
 static PyObject *str_data_received, *str_get_buffer, *str_buffer_updated, *minus_one;
 
 static puff_stream_object *stream_of(puff_stream *st) { return puff_stream_data(st); }
 
 /* protocol.method(arg), in the transport's context. */
 static PyObject *tell(puff_stream_object *s, PyObject *method, PyObject *arg) {
-    PyObject *context = Py_NewRef(s->context);
-    PyObject *stack[3] = {NULL, Py_NewRef(s->protocol),
+    PyObject *context = Py_NewRef(s->end.context);
+    PyObject *stack[3] = {NULL, Py_NewRef(s->end.protocol),
                           arg}; /* [0]: the callee's, see VECTORCALL */
     PyObject *res = NULL;
     if (PyContext_Enter(context) == 0) {
@@ -112,7 +112,7 @@ static void feed_buffered(puff_stream_object *s, ssize_t n) {
 }
 
 static void feed_filter(puff_stream_object *s, const char *buf, ssize_t n) {
-    PyObject *context = Py_NewRef(s->context);
+    PyObject *context = Py_NewRef(s->end.context);
     int rc = PyContext_Enter(context);
     if (rc == 0) {
         rc = rare->filter((PyObject *)s, buf, n);
@@ -126,7 +126,7 @@ void puff_stream_on_read(puff_stream *st, char *buf, ssize_t n) {
     puff_stream_object *s = stream_of(st);
     bool in_target = s->target.obj != NULL;
     if (in_target) PyBuffer_Release(&s->target); /* the protocol may resize it again */
-    if (n == 0 || s->conn_lost) return;
+    if (n == 0 || s->end.conn_lost) return;
     if (n < 0)
         rare->ended((PyObject *)s, n);
     else if (in_target)
@@ -154,13 +154,13 @@ int puff_stream_queue(puff_stream_object *s, PyObject *bytes) {
 }
 
 static puff_stream_object *native(PyObject *transport) {
-    PyObject *stream = puff_slot_at(transport, native_slot);
+    PyObject *stream = puff_slot_at(transport, &native_slot);
     if (!stream) PyErr_SetString(PyExc_RuntimeError, "this Transport has not been initialised");
     return (puff_stream_object *)stream;
 }
 
 static bool is_writable(const puff_stream_object *s) {
-    return !s->eof_written && !s->conn_lost && s->empty_waiter == Py_None;
+    return !s->eof_written && !s->end.conn_lost && s->empty_waiter == Py_None;
 }
 
 /* A bytearray or a memoryview: 1; 0: not this way. */
@@ -210,10 +210,10 @@ static PyMethodDef write_def = {
     "write", (PyCFunction)(void (*)(void))transport_write, METH_FASTCALL | METH_KEYWORDS,
     "write($self, /, data)\n--\n\nQueues bytes; they leave at the end of this callback or turn."};
 
-int puff_stream_io_init(PyObject *transport_class, Py_ssize_t slot, const puff_stream_rare *table) {
-    native_slot = slot;
+int puff_stream_io_init(PyObject *transport_class, const puff_stream_rare *table) {
     rare = table;
-    if (!(str_data_received = PyUnicode_InternFromString("data_received")) ||
+    if (puff_slot_find(transport_class, "_native", &native_slot) < 0 ||
+        !(str_data_received = PyUnicode_InternFromString("data_received")) ||
         !(str_get_buffer = PyUnicode_InternFromString("get_buffer")) ||
         !(str_buffer_updated = PyUnicode_InternFromString("buffer_updated")) ||
         !(minus_one = PyLong_FromLong(-1)))

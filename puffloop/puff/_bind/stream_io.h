@@ -6,8 +6,7 @@
 #ifndef PUFF_BIND_STREAM_IO_H
 #define PUFF_BIND_STREAM_IO_H
 
-#include "compat.h"
-#include "puff/loop.h"
+#include "endpoint.h"
 
 /* Who gets what is read. */
 enum puff_stream_sink {
@@ -18,17 +17,15 @@ enum puff_stream_sink {
 
 /* How Stream begins (transport.pxd declares the same fields in this order; checked at import). */
 typedef struct puff_stream_object {
-    PyObject_HEAD;
-    void *vtab;
+    puff_endpoint end;
     puff_stream *core; /* owned; NULL once its close has begun */
     PyObject *chunk;   /* owned or NULL: the bytes that the read under way fills */
     Py_buffer target;  /* what it fills instead; obj is NULL: nothing */
     size_t low, high;  /* write buffer limits */
     int sink;
-    int conn_lost;   /* asyncio's: 1 when connection_lost() is scheduled, + writes since */
     int long_reads;  /* the last one was: the next goes straight into a chunk */
     int eof_written; /* and nothing may be written any more */
-    PyObject *protocol, *context, *empty_waiter;
+    PyObject *empty_waiter;
 } puff_stream_object;
 
 typedef struct puff_stream_rare {
@@ -46,7 +43,7 @@ void puff_stream_on_read(puff_stream *st, char *buf, ssize_t n);
 /* Queues exactly these bytes (a reference is kept as long as they are). */
 int puff_stream_queue(puff_stream_object *s, PyObject *bytes);
 
-/* Gives the class Transport its write(); slot is the offset of the Stream in one. */
-int puff_stream_io_init(PyObject *transport_class, Py_ssize_t slot, const puff_stream_rare *rare);
+/* Gives the class Transport its write(). */
+int puff_stream_io_init(PyObject *transport_class, const puff_stream_rare *rare);
 
 #endif

@@ -10,7 +10,7 @@ import warnings
 from asyncio import constants, sslproto, transports
 
 from cpython.bytes cimport PyBytes_CheckExact
-from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
+from cpython.object cimport PyObject
 
 from puff._bind.core cimport puff_tls_unread
 from puff._bind.loop cimport LoopBase
@@ -18,9 +18,11 @@ from puff._bind.tls cimport INIT, MADE, WRAPPED, Tls, engine_of, limits
 from puff._bind.transport cimport pieces_of
 
 
-cdef extern from "transport.h":
-    int puff_slot_offset(object member, Py_ssize_t *out) except -1
-    PyObject *puff_slot_at(object self, Py_ssize_t offset)
+cdef extern from "slot.h":
+    ctypedef struct puff_slot:
+        pass
+    int puff_slot_find(object type, const char *name, puff_slot *out) except -1
+    PyObject *puff_slot_of(object self, const puff_slot *slot) except NULL
 
 
 cdef enum:
@@ -33,18 +35,11 @@ cdef object _WRITE_KIB = getattr(constants, "FLOW_CONTROL_HIGH_WATER_SSL_WRITE",
 
 # ---- what the transport below sees ---------------------------------------------------------------
 
-cdef Py_ssize_t _protocol_offset, _transport_offset
-cdef PyTypeObject *_protocol_type
-cdef PyTypeObject *_transport_type
+cdef puff_slot _protocol_slot, _transport_slot
 
 
-cdef inline Tls _of_protocol(object self):
-    if not PyObject_TypeCheck(self, _protocol_type):
-        raise TypeError(f"a puff SSLProtocol was expected, not {type(self).__name__!r}")
-    cdef PyObject *native = puff_slot_at(self, _protocol_offset)
-    if native is NULL:
-        raise RuntimeError("this SSLProtocol has not been initialised")
-    return <Tls>native
+cdef inline Tls _of_protocol(self):
+    return <Tls>puff_slot_of(self, &_protocol_slot)
 
 
 cdef object _timeout(name, value, default):
@@ -149,13 +144,8 @@ class SSLProtocol(asyncio.BufferedProtocol):
 
 # ---- what the app sees ---------------------------------------------------------------------------
 
-cdef inline Tls _of_transport(object self):
-    if not PyObject_TypeCheck(self, _transport_type):
-        raise TypeError(f"a puff SSLTransport was expected, not {type(self).__name__!r}")
-    cdef PyObject *native = puff_slot_at(self, _transport_offset)
-    if native is NULL:
-        raise RuntimeError("this SSLTransport has not been initialised")
-    return <Tls>native
+cdef inline Tls _of_transport(self):
+    return <Tls>puff_slot_of(self, &_transport_slot)
 
 
 cdef Tls _ended(LoopBase loop):
@@ -310,7 +300,5 @@ class SSLTransport(transports._FlowControlMixin, transports.Transport):
         return _of_transport(self).loop
 
 
-puff_slot_offset(SSLProtocol._puff_filter, &_protocol_offset)
-puff_slot_offset(SSLTransport._native, &_transport_offset)
-_protocol_type = <PyTypeObject *>SSLProtocol
-_transport_type = <PyTypeObject *>SSLTransport
+puff_slot_find(SSLProtocol, "_puff_filter", &_protocol_slot)
+puff_slot_find(SSLTransport, "_native", &_transport_slot)

@@ -3,7 +3,7 @@
 from cpython.object cimport PyObject
 
 from puff._bind.core cimport puff_stream
-from puff._bind.loop cimport LoopBase, puff_held
+from puff._bind.endpoint cimport Endpoint
 
 
 cdef class Filter:
@@ -12,34 +12,22 @@ cdef class Filter:
     cdef int received(self, const char *data, Py_ssize_t n) except -1
 
 
-cdef class Stream:
+cdef class Stream(Endpoint):
     # stream_io.h has these fields in this order.
     cdef puff_stream *core      # owned; NULL once its close has begun
     cdef PyObject *chunk        # owned; the bytes that the read under way fills
     cdef Py_buffer target       # what it fills instead (a BufferedProtocol's memory)
     cdef size_t low, high       # write buffer limits
     cdef int sink               # who gets what is read
-    cdef int conn_lost          # asyncio's: 1 when connection_lost() is scheduled, + writes since
     cdef bint long_reads        # the last one was: the next goes straight into a chunk
     cdef bint eof_written
-    cdef object protocol
-    cdef object context         # contextvars context in which the protocol is told of data
     cdef object empty_waiter    # sendfile's
     # The rest is ours alone.
-    cdef LoopBase loop
-    cdef puff_held held         # for the core, until on_close
     cdef Filter filter          # the native half of the protocol, if it has one
-    cdef object transport       # the asyncio.Transport that users see; None once closed
-    cdef object sock            # shares the descriptor with core, which closes it
-    cdef int fd
     cdef dict extra
     cdef object server          # asyncio's Server that accepted it, or None
-    cdef bint closing, paused, protocol_paused, leaked
+    cdef bint protocol_paused
 
-    cdef int open(self) except -1
-    cdef void disown_sock(self) noexcept
-    cdef size_t queued(self) noexcept
-    cdef int start_reading(self) except -1
     cdef int write(self, object data) except -1
     cdef int queue(self, object data) except -1
     cdef int after_write(self) except -1
@@ -47,12 +35,7 @@ cdef class Stream:
     cdef int resume_protocol(self) except -1
     cdef int drained(self) except -1
     cdef int set_water(self) except -1
-    cdef int close(self) except -1
-    cdef int force_close(self, object exc) except -1
-    cdef int fatal_error(self, object exc, object message) except -1
-    cdef int lose(self, object exc) except -1
-    cdef int close_core(self) except -1
-    cdef void stop_reading(self) noexcept
+    cdef int leave_server(self) except -1
 
 
 # What writelines() is given, or TypeError before any of it is written.

@@ -1,29 +1,18 @@
 """Stream transports on the core's streams.
 
-Two objects make a connection. `Stream` is native: it has the state and is what the core calls.
-`Transport` is what users see: a real asyncio.Transport, which a cdef class cannot be (asyncio's
-has slots of its own), so its methods reach their Stream through a slot whose offset is looked up
-once. What runs for each read and each write is C: stream_io.c.
-
-    protocol  <->  Transport --_native--> Stream --core--> puff_stream
-                       ^--------transport----'
-The loop holds the Stream for the core until on_close.
-
-The order of events is asyncio's: connection_made, then data; connection_lost exactly once, from
-the ready ring, and the descriptor is closed after it. Protocols are called in the core's
-callbacks, each in the contextvars context of whoever made the transport.
+`Stream` is the native half and `Transport` what users see (endpoint.pyx says how they belong
+together). What runs for each read and each write is C: stream_io.c. Protocols are called in the
+core's callbacks, each in the contextvars context of whoever made the transport.
 """
 
 import asyncio
 import logging
 import socket
-import warnings
-from asyncio import base_events, constants, transports, trsock
+from asyncio import base_events, constants, transports
 
 cimport cython
 from cpython.bytes cimport PyBytes_CheckExact
-from cpython.object cimport PyObject_TypeCheck, PyTypeObject
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_XDECREF
 
 from puff._bind.core cimport (
     puff_stream_abort,
@@ -38,12 +27,11 @@ from puff._bind.core cimport (
     puff_stream_shutdown,
 )
 from puff._bind.errors cimport os_error
-from puff._bind.loop cimport puff_hold, puff_let_go
+from puff._bind.loop cimport LoopBase
 from puff._bind.streams cimport adopt
 
+from puff._bind.endpoint import EndpointTransport
 
-cdef extern from *:
-    object PyContext_CopyCurrent()
 
 cdef extern from "uv.h":
     enum:
@@ -70,17 +58,17 @@ cdef extern from "stream_io.h":
     void puff_stream_on_alloc(puff_stream *st, char **buf, size_t *cap) noexcept
     void puff_stream_on_read(puff_stream *st, char *buf, ssize_t n) noexcept
     int puff_stream_queue(puff_stream_object *s, object bytes) except -1
-    int puff_stream_io_init(object transport_class, Py_ssize_t slot,
-                            const puff_stream_rare *rare) except -1
+    int puff_stream_io_init(object transport_class, const puff_stream_rare *rare) except -1
 
-cdef extern from "transport.h":
-    int puff_slot_offset(object member, Py_ssize_t *out) except -1
-    PyObject *puff_slot_at(object self, Py_ssize_t offset)
+cdef extern from "slot.h":
+    ctypedef struct puff_slot:
+        pass
+    int puff_slot_find(object type, const char *name, puff_slot *out) except -1
+    PyObject *puff_slot_of(object self, const puff_slot *slot) except NULL
 
 
 cdef object _logger = logging.getLogger("asyncio")
 cdef object _BufferedProtocol = asyncio.BufferedProtocol
-cdef object _TransportSocket = trsock.TransportSocket
 cdef int _LOST_WRITES = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 # 3.13's Server keeps its transports, before it only counts them.
 cdef bint _server_takes_transport = base_events.Server._attach.__code__.co_argcount > 1
@@ -143,16 +131,9 @@ cdef void _on_write_error(puff_stream *st, int status) noexcept:
 
 cdef void _on_close(puff_stream *st) noexcept:
     cdef Stream s = <Stream>puff_stream_data(st)
-    if s.core is not NULL:  # the loop ends, not the connection
-        s.core = NULL
-        s.leaked = True
-        s.closing = True  # from here on all calls are silent, as on a lost connection
-        s.conn_lost = 1
-        s.disown_sock()
-        s.transport = None
     Py_XDECREF(s.chunk)
     s.chunk = NULL
-    puff_let_go(&s.held)
+    s.core_closed()
 
 
 cdef void _failed(Stream s, exc, str message) noexcept:
@@ -195,44 +176,54 @@ cdef class Stream:
         self.low = 16384
         self.high = 65536
 
-    cdef int open(self) except -1:
-        cdef int rc = puff_stream_open(&self.core, self.loop.core, self.fd, &_cbs, <void *>self)
-        if rc < 0:
-            self.core = NULL
-            self.sock.detach()  # the core has closed the descriptor
-            raise os_error(rc)
-        Py_INCREF(self.sock)  # given back in disown_sock()
-        puff_hold(self.loop, &self.held, self)
-        return 0
+    # ---- what Endpoint asks ----------------------------------------------------------------------
 
-    cdef void disown_sock(self) noexcept:
-        """The core has closed the descriptor: its number may soon be another's. Until here the
-        socket has one more reference than the garbage collector can explain, so that it does not
-        close what is the core's."""
-        sock = self.sock
-        try:
-            sock.detach()
-        except BaseException as exc:  # a subclass
-            self.loop.interrupt(exc)
-        Py_DECREF(sock)
+    cdef str kind(self):
+        return "socket"
 
-    cdef size_t queued(self) noexcept:
-        return 0 if self.core is NULL else puff_stream_queued(self.core)
+    cdef int open_core(self) noexcept:
+        return puff_stream_open(&self.core, self.loop.core, self.fd, &_cbs, <void *>self)
 
-    # ---- reading ---------------------------------------------------------------------------------
+    cdef bint is_open(self) noexcept:
+        return self.core is not NULL
 
-    cdef int start_reading(self) except -1:
-        cdef int rc
-        if self.closing or self.paused or self.core is NULL:
-            return 0
-        rc = puff_stream_read_start(self.core)
-        if rc < 0:
-            self.fatal_error(os_error(rc), "Fatal read error on socket transport")
-        return 0
+    cdef int read_core(self) noexcept:
+        return puff_stream_read_start(self.core)
 
     cdef void stop_reading(self) noexcept:
         if self.core is not NULL:
             puff_stream_read_stop(self.core)
+
+    cdef size_t queued(self) noexcept:
+        return 0 if self.core is NULL else puff_stream_queued(self.core)
+
+    cdef int drop_queued(self) except -1:
+        if self.queued() > 0:
+            self.close_core()  # what is queued must not leave any more
+        return 0
+
+    cdef int close_when_sent(self) except -1:
+        return self.set_water()  # drained() goes on
+
+    cdef void release_core(self) noexcept:
+        core, self.core = self.core, NULL
+        puff_stream_abort(core, False)
+
+    cdef int ended(self) except -1:
+        if self.empty_waiter is not None and not self.empty_waiter.done():
+            self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+        self.filter = None
+        return self.leave_server()
+
+    cdef int leave_server(self) except -1:
+        server, self.server = self.server, None
+        if server is None:
+            return 0
+        if _server_takes_transport:
+            server._detach(self.transport)
+        else:
+            server._detach()
+        return 0
 
     # ---- writing ---------------------------------------------------------------------------------
 
@@ -279,10 +270,7 @@ cdef class Stream:
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self.loop.call_exception_handler({
-                "message": "protocol.pause_writing() failed", "exception": exc,
-                "transport": self.transport, "protocol": self.protocol,
-            })
+            self.report("protocol.pause_writing() failed", exc)
         return 0
 
     cdef int resume_protocol(self) except -1:
@@ -292,10 +280,7 @@ cdef class Stream:
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self.loop.call_exception_handler({
-                "message": "protocol.resume_writing() failed", "exception": exc,
-                "transport": self.transport, "protocol": self.protocol,
-            })
+            self.report("protocol.resume_writing() failed", exc)
         return 0
 
     cdef int drained(self) except -1:
@@ -306,8 +291,7 @@ cdef class Stream:
             if self.empty_waiter is not None and not self.empty_waiter.done():
                 self.empty_waiter.set_result(None)
             if self.closing and not self.conn_lost:
-                self.conn_lost = 1
-                self.loop.call_soon(_lose, self, None)
+                self.lose_soon(None)
         return self.set_water()
 
     cdef int set_water(self) except -1:
@@ -322,80 +306,9 @@ cdef class Stream:
         puff_stream_set_water(self.core, low, high)
         return 0
 
-    # ---- closing ---------------------------------------------------------------------------------
-
-    cdef int close(self) except -1:
-        if self.closing:
-            return 0
-        self.closing = True
-        self.stop_reading()
-        if self.queued() == 0:
-            self.conn_lost += 1
-            self.loop.call_soon(_lose, self, None)
-            return 0
-        return self.set_water()  # drained() goes on
-
-    cdef int force_close(self, object exc) except -1:
-        if self.conn_lost:
-            return 0
-        self.closing = True
-        self.conn_lost = 1
-        self.stop_reading()
-        if self.queued() > 0:
-            self.close_core()  # what is queued must not leave any more
-        self.loop.call_soon(_lose, self, exc)
-        return 0
-
-    cdef int fatal_error(self, object exc, object message) except -1:
-        if isinstance(exc, OSError):
-            if self.loop.d.debug:
-                _logger.debug("%r: %s", self.transport, message, exc_info=exc)
-        else:
-            self.loop.call_exception_handler({
-                "message": message, "exception": exc,
-                "transport": self.transport, "protocol": self.protocol,
-            })
-        return self.force_close(exc)
-
-    cdef int lose(self, object exc) except -1:
-        """Tells the protocol, once, and lets the descriptor go."""
-        try:
-            if self.protocol is not None:
-                self.protocol.connection_lost(exc)
-        finally:
-            if self.empty_waiter is not None and not self.empty_waiter.done():
-                self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
-            self.close_core()
-            self.filter = None
-            self.protocol = None
-            server, self.server = self.server, None
-            if server is not None:
-                _detach(server, self.transport)
-            self.transport = None
-        return 0
-
-    cdef int close_core(self) except -1:
-        core, self.core = self.core, NULL
-        if core is not NULL:
-            puff_stream_abort(core, False)
-            self.disown_sock()
-        self.sock = None
-        return 0
-
 
 def _go_on(Stream s):
     s.start_reading()
-
-
-def _lose(Stream s, exc):
-    s.lose(exc)
-
-
-def _begin(Stream s, waiter):
-    """After connection_made(): data may come, and whoever waits for the connection goes on."""
-    s.start_reading()
-    if waiter is not None and not waiter.cancelled():
-        waiter.set_result(None)
 
 
 cdef int _attach(server, transport) except -1:
@@ -406,14 +319,6 @@ cdef int _attach(server, transport) except -1:
     return 0
 
 
-cdef int _detach(server, transport) except -1:
-    if _server_takes_transport:
-        server._detach(transport)
-    else:
-        server._detach()
-    return 0
-
-
 # ---- what users see ------------------------------------------------------------------------------
 
 
@@ -421,24 +326,17 @@ cdef list pieces_of(list_of_data):
     return [data if PyBytes_CheckExact(data) else memoryview(data) for data in list_of_data]
 
 
-cdef Py_ssize_t _native_offset
-cdef PyTypeObject *_transport_type
+cdef puff_slot _slot
 
 
-cdef inline Stream _native(object self):
-    """The Stream of a Transport; its methods check `self` as a slot descriptor would."""
-    if not PyObject_TypeCheck(self, _transport_type):
-        raise TypeError(f"a puff Transport was expected, not {type(self).__name__!r}")
-    cdef PyObject *native = puff_slot_at(self, _native_offset)
-    if native is NULL:
-        raise RuntimeError("this Transport has not been initialised")
-    return <Stream>native
+cdef inline Stream _native(self):
+    return <Stream>puff_slot_of(self, &_slot)
 
 
-class Transport(transports._FlowControlMixin, transports.Transport):
+class Transport(EndpointTransport, transports.Transport):
     """A TCP or Unix stream transport of a puff loop. See asyncio.Transport."""
 
-    __slots__ = ("_native", "__dict__", "__weakref__")
+    __slots__ = ()
 
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
@@ -447,57 +345,26 @@ class Transport(transports._FlowControlMixin, transports.Transport):
         cdef Stream s = Stream.__new__(Stream)
         s.extra = {} if extra is None else extra
         self._native = s
-        s.loop = loop
-        s.sock = sock
-        s.fd = sock.fileno()
-        s.context = PyContext_CopyCurrent()
-        _describe(s)
         self.set_protocol(protocol)
+        s.open(self, loop, sock)
+        s.describe(s.extra)
         _set_nodelay(sock)
-        s.open()
-        s.transport = self
         s.server = server
         if server is not None:
             _attach(server, self)
-        loop._transports[s.fd] = self
-        loop.call_soon(protocol.connection_made, self)
-        loop.call_soon(_begin, s, waiter)
+        s.begin(waiter)
 
     def __del__(self):
+        super().__del__()
         cdef Stream s = getattr(self, "_native", None)
-        if s is not None and (s.leaked or s.core is not NULL):
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-            server, s.server = s.server, None
-            if server is not None:
-                _detach(server, self)
-
-    def __repr__(self):
-        cdef Stream s = _native(self)
-        info = [type(self).__name__]
-        if s.core is NULL:
-            info.append("closed")
-        elif s.closing:
-            info.append("closing")
-        info.append(f"fd={s.fd}")
-        if s.core is not NULL:
-            info.append("read=idle" if s.closing or s.paused else "read=polling")
-            state = "polling" if s.queued() else "idle"
-            info.append(f"write=<{state}, bufsize={s.queued()}>")
-        return f"<{' '.join(info)}>"
+        if s is not None:
+            s.leave_server()
 
     # ---- BaseTransport ---------------------------------------------------------------------------
 
     def get_extra_info(self, name, default=None):
         """What is known of the connection: socket, sockname, peername and what `extra` brought."""
         return _native(self).extra.get(name, default)
-
-    def is_closing(self):
-        """True once close() or abort() has been called, or the connection is lost."""
-        return _native(self).closing
-
-    def close(self):
-        """Stops reading, sends what is queued, then calls connection_lost(None)."""
-        _native(self).close()
 
     def abort(self):
         """Closes; what the kernel does not take at once is thrown away."""
@@ -517,37 +384,6 @@ class Transport(transports._FlowControlMixin, transports.Transport):
             s.sink = PUFF_SINK_FILTER
         else:
             s.sink = PUFF_SINK_BUFFERED if buffered else PUFF_SINK_PROTOCOL
-
-    def get_protocol(self):
-        """The protocol; None once the connection is lost."""
-        return _native(self).protocol
-
-    # ---- reading ---------------------------------------------------------------------------------
-
-    def is_reading(self):
-        """True unless it is paused or closing."""
-        cdef Stream s = _native(self)
-        return not s.closing and not s.paused
-
-    def pause_reading(self):
-        """No data comes until resume_reading()."""
-        cdef Stream s = _native(self)
-        if s.closing or s.paused:
-            return
-        s.paused = True
-        s.stop_reading()
-        if s.loop.d.debug:
-            _logger.debug("%r pauses reading", self)
-
-    def resume_reading(self):
-        """Data may come again."""
-        cdef Stream s = _native(self)
-        if s.closing or not s.paused:
-            return
-        s.paused = False
-        s.start_reading()
-        if s.loop.d.debug:
-            _logger.debug("%r resumes reading", self)
 
     # ---- writing ---------------------------------------------------------------------------------
 
@@ -577,10 +413,6 @@ class Transport(transports._FlowControlMixin, transports.Transport):
             return
         s.eof_written = True
         puff_stream_shutdown(s.core)
-
-    def get_write_buffer_size(self):
-        """Bytes that the kernel has not taken yet."""
-        return _native(self).queued()
 
     def get_write_buffer_limits(self):
         """(low, high) in bytes."""
@@ -621,27 +453,9 @@ class Transport(transports._FlowControlMixin, transports.Transport):
         s.empty_waiter = None
         s.set_water()
 
-    def _fatal_error(self, exc, message="Fatal error on transport"):
-        _native(self).fatal_error(exc, message)
-
-    def _force_close(self, exc):
-        _native(self).force_close(exc)
-
-    @property
-    def _sock(self):
-        return _native(self).sock
-
-    @property
-    def _sock_fd(self):
-        return _native(self).fd
-
     @property
     def _loop(self):
         return _native(self).loop
-
-    @property
-    def _protocol(self):
-        return _native(self).protocol
 
     @property
     def _extra(self):
@@ -650,18 +464,6 @@ class Transport(transports._FlowControlMixin, transports.Transport):
     @property
     def _server(self):
         return _native(self).server
-
-    @property
-    def _closing(self):
-        return _native(self).closing
-
-    @property
-    def _conn_lost(self):
-        return _native(self).conn_lost
-
-    @property
-    def _paused(self):
-        return _native(self).paused
 
     @property
     def _eof(self):
@@ -682,21 +484,6 @@ cdef int _set_nodelay(sock) except -1:
     return 0
 
 
-cdef int _describe(Stream s) except -1:
-    """asyncio's extra info. Asked now: a socket that its peer has reset has no name."""
-    s.extra["socket"] = _TransportSocket(s.sock)
-    try:
-        s.extra["sockname"] = s.sock.getsockname()
-    except OSError:
-        s.extra["sockname"] = None
-    if "peername" not in s.extra:
-        try:
-            s.extra["peername"] = s.sock.getpeername()
-        except OSError:
-            s.extra["peername"] = None
-    return 0
-
-
 cdef _check_layout():
     cdef Stream s = Stream.__new__(Stream)
     cdef puff_stream_object *seen = <puff_stream_object *>s
@@ -706,6 +493,5 @@ cdef _check_layout():
 
 
 _check_layout()
-puff_slot_offset(Transport._native, &_native_offset)
-_transport_type = <PyTypeObject *>Transport
-puff_stream_io_init(Transport, _native_offset, &_rare)
+puff_slot_find(Transport, "_native", &_slot)
+puff_stream_io_init(Transport, &_rare)
