@@ -1,6 +1,6 @@
 """wsgi.input of a request."""
 
-from puff._bind.wsgi cimport Call
+from puff._bind.wsgi_call cimport Call
 
 
 cdef object new_input(Call call)

@@ -6,7 +6,7 @@ parks the app's greenlet (or blocks its thread) until there is more.
 
 cimport cython
 
-from puff._bind.wsgi cimport Call
+from puff._bind.wsgi_call cimport Call
 
 
 @cython.final
