@@ -12,9 +12,9 @@
 #include "slot.h"
 
 enum {
-    /* One read's worth: a socket buffer is rarely fuller, and malloc serves it without mmap
-     * (decisions.md). */
-    CHUNK = 65536,
+    /* The most of one read. Each read and write wakes somebody, so one of 100 KiB costs less than
+     * two; but from 128 KiB on malloc may map and unmap memory for each. */
+    CHUNK = 124 * 1024,
     /* A stream whose last read was at least this long reads the next straight into its bytes; a
      * shorter one costs less to copy out of the loop's buffer than to cut a chunk to size (by
      * instructions: 250 to 500). */
@@ -126,6 +126,7 @@ void puff_stream_on_read(puff_stream *st, char *buf, ssize_t n) {
     puff_stream_object *s = stream_of(st);
     bool in_target = s->target.obj != NULL;
     if (in_target) PyBuffer_Release(&s->target); /* the protocol may resize it again */
+    if (n <= 0) Py_CLEAR(s->chunk);              /* a connection that waits owns none */
     if (n == 0 || s->end.conn_lost) return;
     if (n < 0)
         rare->ended((PyObject *)s, n);
