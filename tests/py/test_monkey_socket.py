@@ -119,6 +119,16 @@ def test_coroutines_and_threads_block_as_ever(pair: Pair) -> None:
     assert puff.run(main()) == ["slept", "threa", "loop"]
 
 
+def test_select_sees_what_a_fileno_does_to_its_list(pair: Pair) -> None:
+    class Last:
+        def fileno(self) -> int:
+            del lasts[-1]
+            return pair[0].fileno()
+
+    lasts = [Last() for _ in range(4)]
+    assert on_greenlet(select.select, [], lasts, [], 5) == ([], lasts[:2], [])
+
+
 # ---- receiving and sending -----------------------------------------------------------------------
 
 
@@ -156,6 +166,17 @@ def test_each_way_to_receive(
     for each in send:
         assert together(lambda: receive(a), each)[0] == b"hello"
     assert a.gettimeout() == timeout
+
+
+def test_buffers_of_a_generator_outlive_a_wait(pair: Pair) -> None:
+    a, b = pair
+    buffers = [bytearray(2), bytearray(3)]
+    got = together(
+        lambda: a.recvmsg_into(each for each in buffers)[0],
+        lambda: b.sendmsg(each for each in (b"he", b"llo")),
+    )
+    assert got == [5, 5]
+    assert buffers == [b"he", b"llo"]
 
 
 def _into(receive: Callable[[bytearray], int]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import concurrent.futures
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -270,6 +271,26 @@ def test_identity_is_the_greenlets() -> None:
     assert threading.get_ident() == main
     assert threading.current_thread() is threading.main_thread()
     assert len(threading.enumerate()) < CROWD
+
+
+def test_a_signal_for_a_greenlet_comes_to_the_main_thread() -> None:
+    """Its identity is no thread's: the C library would read any address that it is given."""
+    got = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: got.append(1))
+
+    def work() -> float:
+        mine = threading.get_ident()
+        signal.pthread_kill(mine, signal.SIGUSR1)
+        thread = threading.Thread(target=signal.pthread_kill, args=(mine, signal.SIGUSR1))
+        thread.start()
+        thread.join(5)
+        return time.clock_gettime(time.pthread_getcpuclockid(mine))
+
+    try:
+        assert on_greenlet(work) > 0
+        assert len(got) == 2
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_locals_are_the_greenlets() -> None:

@@ -75,4 +75,4 @@ cdef class Lock(Gate):
 
     def __repr__(self):
         state = "locked" if self.real.locked() else "unlocked"
-        return f"<{state} puff.monkey lock at {id(self):#x}>"
+        return f"<{state} puff.monkey.Lock object at {id(self):#x}>"

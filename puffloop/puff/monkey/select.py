@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import select
 import selectors
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -46,6 +46,11 @@ def _fd(what: Any) -> int:
     return what if isinstance(what, int) else int(what.fileno())
 
 
+def _sequence(items: Iterable[Any]) -> Sequence[Any]:
+    """What can be gone through twice; a list itself, which a fileno() may change as ever."""
+    return items if isinstance(items, (list, tuple)) else list(items)
+
+
 class _Lists(tuple[list[Any], list[Any], list[Any]]):
     """What select() returns; true when there is anything in it."""
 
@@ -63,7 +68,7 @@ def cooperative_select(
     """select.select(). Exceptional conditions are seen when something else wakes us."""
     if not _waits(timeout, _TIME_T_MAX_S):
         return _select(rlist, wlist, xlist, timeout)
-    r, w, x = list(rlist), list(wlist), list(xlist)
+    r, w, x = _sequence(rlist), _sequence(wlist), _sequence(xlist)
 
     def entries() -> list[tuple[int, int]]:
         watched = [(_fd(each), READABLE) for each in [*r, *x]]

@@ -75,6 +75,16 @@ def _waits_for(events: int, name: str) -> _Method:
     return call
 
 
+def _of_buffers(method: _Method) -> _Method:
+    """Its first argument is gone through at each attempt, which a generator can be once."""
+
+    @functools.wraps(method)
+    def call(self: socket.socket, buffers: Any, *args: Any) -> Any:
+        return method(self, list(buffers), *args)
+
+    return call
+
+
 # ---- sending -------------------------------------------------------------------------------------
 
 
@@ -209,5 +219,7 @@ def patch(patches: Patches) -> None:
         patches.replace(socket.socket, name, _waits_for(READABLE, name))
     for name in ("send", "sendmsg"):
         patches.replace(socket.socket, name, _waits_for(WRITABLE, name))
+    for name in ("recvmsg_into", "sendmsg"):
+        patches.replace(socket.socket, name, _of_buffers(getattr(socket.socket, name)))
     for name, method in _OTHERS.items():
         patches.replace(socket.socket, name, method)

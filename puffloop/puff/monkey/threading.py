@@ -13,8 +13,12 @@ import _threading_local
 import functools
 import itertools
 import os
+import signal
+import sys
 import threading
+import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from puff._bind.bridge import flow_locals
@@ -79,6 +83,26 @@ def _flow() -> Any:
     return _real_current_thread() if flow is None else flow
 
 
+def _thread_of(ident: int) -> int:
+    """The identity that C knows: a greenlet's is none. Signals have their handlers in the main
+    thread whoever gets them."""
+    if ident in sys._current_frames():
+        return ident
+    own = ident == get_ident()
+    main: int = threading.main_thread().ident  # type: ignore[assignment]
+    return _real_get_ident() if own else main
+
+
+def _for_thread(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A call with a thread's identity in front, for which C takes whatever it gets."""
+
+    @functools.wraps(original)
+    def call(thread_id: int, /, *args: Any) -> Any:
+        return original(_thread_of(thread_id), *args)
+
+    return call
+
+
 def _set_forking(value: bool) -> None:
     global _forking
     _forking = value
@@ -129,6 +153,9 @@ def patch(patches: Patches) -> None:
     patches.replace(threading, "_CRLock", None)  # RLock() is then the one over _allocate_lock
     for module in (threading, _thread):
         patches.replace(module, "get_ident", get_ident)
+    for module, name in ((signal, "pthread_kill"), (time, "pthread_getcpuclockid")):
+        if hasattr(module, name):
+            patches.replace(module, name, _for_thread(getattr(module, name)))
     patches.replace(threading, "current_thread", current_thread)
     patches.replace(_threading_local, "current_thread", _flow)
     patches.replace(threading, "local", _threading_local.local)

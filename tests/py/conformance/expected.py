@@ -3,7 +3,7 @@
 Empty is the aim of FAILURES, and the state: a line there is a debt that docs/loop.md must list too.
 """
 
-# {(3, 11): {"Class.test": why}}
+# {(3, 11): {"Class::test": why}}
 FAILURES: dict[tuple[int, int], dict[str, str]] = {}
 
 # Of classes that were written for asyncio's abstract loops: what cannot be said of a whole one.

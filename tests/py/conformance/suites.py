@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import sys
 import unittest
 import warnings
 from collections.abc import Callable
@@ -16,6 +15,8 @@ from pathlib import Path
 
 import puff
 from conformance.expected import NOT_RUN
+
+WORKERS = 2
 
 # Files that only know asyncio.new_event_loop(), run(), Runner and SelectorEventLoop(): all are
 # ours while a test runs.
@@ -184,16 +185,13 @@ def use_puff() -> None:
     asyncio.set_event_loop(None)
 
 
-def run_one(cls: type[unittest.TestCase], name: str) -> tuple[str, str]:
-    """(ok | fail | skip, the last line of why)"""
+def groups() -> dict[str, list[str]]:
+    """{class: its tests}"""
+    return {name: tests_of(cls) for name, cls in classes().items()}
+
+
+def run_one(cls: str, name: str) -> unittest.TestResult:
     use_puff()
     result = unittest.TestResult()
-    unittest.TestSuite([cls(name)]).run(result)
-    bad = result.errors + result.failures
-    if bad:
-        return "fail", bad[0][1] if "-v" in sys.argv else bad[0][1].strip().splitlines()[-1]
-    if result.unexpectedSuccesses:
-        return "fail", "unexpected success"
-    if result.skipped:
-        return "skip", result.skipped[0][1]
-    return "ok", ""
+    unittest.TestSuite([classes()[cls](name)]).run(result)
+    return result

@@ -1,4 +1,7 @@
-"""CPython's own asyncio tests pass on Puff's loop; the table is `python -m conformance.run`."""
+"""CPython's own asyncio tests pass on Puff's loop.
+
+The table is `python -m conformance.run suites`.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +25,9 @@ def test_every_file_of_test_asyncio_has_been_looked_at() -> None:
     not suites.available(), reason="this Python is installed without its test package"
 )
 def test_cpython_asyncio_tests_pass_on_puffs_loop() -> None:
-    results = run.run_all()
-    bad = {name for name, (outcome, _) in results.items() if outcome not in ("ok", "skip")}
-    # Some of them measure time: on a busy machine one may fail, but not twice.
+    results = run.run_all("suites")
     known = set(FAILURES.get(sys.version_info[:2], {}))
-    for name in sorted(bad - known):
-        cls, _, test = name.rpartition(".")
-        results[name] = run.run_class(cls, [test])[test]
-    unexpected = {
-        name: results[name] for name in bad - known if results[name].outcome not in ("ok", "skip")
-    }
-    assert unexpected == {}
-    assert known <= bad, "these pass now: take them out of expected.py"
+    bad = run.failed_twice("suites", results)
+    assert {name: why for name, why in bad.items() if name not in known} == {}
+    assert known <= set(bad), "these pass now: take them out of expected.py"
     assert len(results) >= AT_LEAST
