@@ -24,12 +24,12 @@ cdef class WsgiServer(Gateway):
     cdef Call last_ready
     cdef bint scheduled          # that
     cdef uint64_t until_ns       # no more of them begin in this turn
-    cdef Call newest             # of the calls that have not ended: a list by Call.older
+    cdef Call running            # it has begun, and has not waited yet
+    cdef set apart               # calls that have waited, or run in threads, and have not ended
     cdef puff_access_log *log    # owned, or NULL
 
     cdef int serve(self, puff_http_request *req) except -1
     cdef int get_ready(self, Call new) except -1
     cdef Call take_ready(self)
     cdef int run_ready(self) except -1
-    cdef void add(self, Call new) noexcept
-    cdef void remove(self, Call ended) noexcept
+    cdef int set_apart(self) except -1

@@ -132,6 +132,7 @@ cdef class WsgiServer(Gateway):
         self.root = root_path.rstrip("/")
         self.template = _template(self.root, multiprocess)
         self.context = contextvars.copy_context()
+        self.apart = set()
         if greenlets:
             self.seats = [green.Namespace() for _ in range(greenlets)]
             self.line = OrderedDict()
@@ -148,17 +149,20 @@ cdef class WsgiServer(Gateway):
         new.threaded = self.threads is not None
         Py_INCREF(new)  # the core's reference, until on_done
         req.data = <void *>new
-        self.add(new)
         if new.threaded:
+            self.apart.add(new)
             self.threads.submit(PyContext_Copy(self.context).run, new)
         elif self.seats is None or self.seats:
             self.get_ready(new)
         else:
-            self.line[new] = new
+            self.line[new] = None
         return 0
 
     cdef int ended(self, Call one) except -1:
-        self.remove(one)
+        if self.running is one:
+            self.running = None
+        else:
+            self.apart.discard(one)
         seat, one.seat = one.seat, None
         if seat is None:
             return 0
@@ -168,7 +172,7 @@ cdef class WsgiServer(Gateway):
         return 0
 
     cdef bint leave_line(self, Call one) noexcept:
-        return self.line is not None and self.line.pop(one, None) is not None
+        return self.line is not None and self.line.pop(one, one) is None
 
     # ---- the calls that are ready ----------------------------------------------------------------
 
@@ -198,6 +202,7 @@ cdef class WsgiServer(Gateway):
         try:
             while self.first_ready is not None:
                 green.run_in(self.pool, self, None)
+                self.set_apart()
                 if puff_now_ns() >= self.until_ns:
                     break
         finally:
@@ -210,35 +215,30 @@ cdef class WsgiServer(Gateway):
         """On a greenlet: call after call. One that has waited ends in a later turn, as the last."""
         cdef Call ready
         while self.first_ready is not None:
-            ready = self.take_ready()
+            ready = self.running = self.take_ready()
             puff_set_context(PyContext_Copy(self.context))
             ready()
-            if puff_now_ns() >= self.until_ns:
+            if ready.apart or puff_now_ns() >= self.until_ns:
                 return
 
-    cdef void add(self, Call new) noexcept:
-        new.older = self.newest
-        if new.older is not None:
-            new.older.newer = new
-        self.newest = new
-
-    cdef void remove(self, Call ended) noexcept:
-        if ended.newer is not None:
-            ended.newer.older = ended.older
-        elif self.newest is ended:
-            self.newest = ended.older
-        if ended.older is not None:
-            ended.older.newer = ended.newer
-        ended.older = ended.newer = None
+    cdef int set_apart(self) except -1:
+        """The call that was begun last waits: from here on its greenlet is its own."""
+        parked, self.running = self.running, None
+        if parked is not None:
+            (<Call>parked).apart = True
+            self.apart.add(parked)
+        return 0
 
     def tasks(self):
         """A future of each request whose app has not ended; cancelling it kills its greenlet."""
-        cdef Call each = self.newest
-        futures = []
+        cdef Call each = self.first_ready
+        calls = [*self.apart, *(self.line or ())]
+        if self.running is not None:
+            calls.append(self.running)
         while each is not None:
-            futures.append(each.ended_future())
-            each = each.older
-        return futures
+            calls.append(each)
+            each = each.next_ready
+        return [(<Call>call).ended_future() for call in calls]
 
 
 def _run_ready(WsgiServer server):

@@ -38,9 +38,8 @@ cdef class Call:
     cdef object seat             # keeps what is local to a thread; None: the call's own does
     cdef object future           # done when the app has ended; made when somebody asks
     cdef bint killed             # before its app has begun
+    cdef bint apart              # it has waited: its greenlet serves no other
     cdef Call next_ready
-    cdef Call older              # the list of those that have not ended
-    cdef Call newer
 
     # What the request's body has now, at most n bytes (-1: all), with line at most one line; None:
     # nothing yet. b"" is the end. Raises ClientDisconnected.
