@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 from puff._bind.asgi import AsgiServer
 from puff.errors import AppStartError
-from puff.server import CANCEL_GRACE_S, AppServer, report_error
+from puff.server import CANCEL_GRACE_S, AppServer, ServerOptions, report_error
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["App", "Lifespan", "Server"]
 
@@ -31,9 +33,9 @@ _log = logging.getLogger("puff.error")
 class Server(AppServer):
     """One ASGI app, served on the running Puff loop.
 
-    Arguments: bind, "HOST:PORT", "[IPV6]:PORT" or "unix:PATH", or several of them, or listening
-    sockets; lifespan, whether the app has one ("auto": try); root_path as in ASGI; access_log, a
-    line for each request on stdout; http, limits and timeouts by the names of docs/http.md.
+    Arguments: lifespan, whether the app has one ("auto": try); and by name what AppServer takes:
+    bind ("127.0.0.1:7777"), root_path, access_log, reuse_port, backlog, stop_timeout_ms (30000),
+    http.
     Raises: AppStartError when the app's lifespan fails, OSError when an address cannot be had.
 
         async with Server(app, bind="unix:/run/app.sock"):
@@ -41,29 +43,10 @@ class Server(AppServer):
     """
 
     def __init__(
-        self,
-        app: App,
-        *,
-        bind: str | socket.socket | Sequence[str | socket.socket] = "127.0.0.1:7777",
-        lifespan: LifespanMode = "auto",
-        root_path: str = "",
-        access_log: bool = False,
-        reuse_port: bool = False,
-        backlog: int = 0,
-        stop_timeout_ms: int = 30_000,
-        http: Mapping[str, int | bool | str] | None = None,
+        self, app: App, *, lifespan: LifespanMode = "auto", **options: Unpack[ServerOptions]
     ) -> None:
-        super().__init__(
-            bind=bind,
-            access_log=access_log,
-            reuse_port=reuse_port,
-            backlog=backlog,
-            stop_timeout_ms=stop_timeout_ms,
-            http=http,
-        )
-        self._app = app
+        super().__init__(app, **options)
         self._lifespan = Lifespan(app, lifespan)
-        self._root_path = root_path
 
     def _host(self, loop: asyncio.AbstractEventLoop) -> AsgiServer:
         return AsgiServer(

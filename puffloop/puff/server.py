@@ -12,16 +12,16 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from puff.errors import ClientDisconnected, ConfigError
 
 if TYPE_CHECKING:
     from puff._bind.http import HttpServer
 
-__all__ = ["AppServer", "parse_bind", "report_error"]
+__all__ = ["AppServer", "ServerOptions", "parse_bind", "report_error"]
 
 CANCEL_GRACE_S = (
     5.0  # a cancelled request that goes on for longer is left alone, and named in the log
@@ -29,22 +29,44 @@ CANCEL_GRACE_S = (
 
 _log = logging.getLogger("puff.error")
 S = TypeVar("S", bound="AppServer")
+Bind = str | socket.socket | Sequence[str | socket.socket]
+
+
+class ServerOptions(TypedDict, total=False):
+    """What AppServer takes by name, and each of its kinds with it."""
+
+    bind: Bind
+    root_path: str
+    access_log: bool
+    reuse_port: bool
+    backlog: int
+    stop_timeout_ms: int
+    http: Mapping[str, int | bool | str] | None
 
 
 class AppServer:
-    """One app, served on the running Puff loop. A subclass says by what interface."""
+    """One app, served on the running Puff loop. A subclass says by what interface.
+
+    bind: "HOST:PORT", "[IPV6]:PORT" or "unix:PATH", or several of them, or listening sockets;
+    root_path: where the app is mounted; access_log: a line for each request on stdout; http: limits
+    and timeouts by the names of docs/http.md. Raises: OSError when an address cannot be had.
+    """
 
     def __init__(
         self,
+        app: Callable[..., Any],
         *,
-        bind: str | socket.socket | Sequence[str | socket.socket],
-        access_log: bool,
-        reuse_port: bool,
-        backlog: int,
-        stop_timeout_ms: int,
-        http: Mapping[str, int | bool | str] | None,
+        bind: Bind = "127.0.0.1:7777",
+        root_path: str = "",
+        access_log: bool = False,
+        reuse_port: bool = False,
+        backlog: int = 0,
+        stop_timeout_ms: int = 30_000,
+        http: Mapping[str, int | bool | str] | None = None,
     ) -> None:
+        self._app = app
         self._binds = [bind] if isinstance(bind, (str, socket.socket)) else list(bind)
+        self._root_path = root_path
         self._access_log_fd = sys.stdout.fileno() if access_log else -1
         self._reuse_port = reuse_port
         self._backlog = backlog

@@ -8,13 +8,15 @@ async with puff.wsgi.Server(app, bind="127.0.0.1:0") as server:
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from puff._bind.wsgi import WsgiServer
-from puff.server import AppServer, report_error
+from puff.server import AppServer, ServerOptions, report_error
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["App", "Server"]
 
@@ -29,9 +31,9 @@ class Server(AppServer):
     `greenlets`, if not 0, is how many requests run at once on greenlets; more wait in order, and
     what is local to a thread (Django's connections) is kept for the next request, as on threads.
 
-    Arguments: bind, "HOST:PORT", "[IPV6]:PORT" or "unix:PATH", or several of them, or listening
-    sockets; root_path, the SCRIPT_NAME; multiprocess, what wsgi.multiprocess says; access_log, a
-    line for each request on stdout; http, limits and timeouts by the names of docs/http.md.
+    Arguments: multiprocess, what wsgi.multiprocess says; and by name what AppServer takes: bind
+    ("127.0.0.1:7777"), root_path (the SCRIPT_NAME), access_log, reuse_port, backlog,
+    stop_timeout_ms (30000), http.
     Raises: OSError when an address cannot be had.
 
         async with Server(app, bind="unix:/run/app.sock"):
@@ -42,27 +44,12 @@ class Server(AppServer):
         self,
         app: App,
         *,
-        bind: str | socket.socket | Sequence[str | socket.socket] = "127.0.0.1:7777",
         threads: int = 0,
         greenlets: int = 0,
-        root_path: str = "",
         multiprocess: bool = False,
-        access_log: bool = False,
-        reuse_port: bool = False,
-        backlog: int = 0,
-        stop_timeout_ms: int = 30_000,
-        http: Mapping[str, int | bool | str] | None = None,
+        **options: Unpack[ServerOptions],
     ) -> None:
-        super().__init__(
-            bind=bind,
-            access_log=access_log,
-            reuse_port=reuse_port,
-            backlog=backlog,
-            stop_timeout_ms=stop_timeout_ms,
-            http=http,
-        )
-        self._app = app
-        self._root_path = root_path
+        super().__init__(app, **options)
         self._multiprocess = multiprocess
         if threads and greenlets:
             raise ValueError("an app runs on threads or on greenlets: one of both numbers is 0")
