@@ -79,12 +79,13 @@ def _what_stays_for_good() -> None:
 
 @pytest.fixture(autouse=True)
 def _leaves_nothing_behind(
-    request: pytest.FixtureRequest, _what_stays_for_good: None
+    request: pytest.FixtureRequest, _what_stays_for_good: None, caplog: pytest.LogCaptureFixture
 ) -> Iterator[None]:
-    """Descriptors, open loops and threads of a test end with it. What fixtures of wider scope hold
-    was there before. After a failure the traceback keeps what it shows."""
+    """Descriptors, open loops, threads and the core's memory of a test end with it. What fixtures
+    of wider scope hold was there before. After a failure the traceback keeps what it shows."""
     before = leaks.state()
     yield
+    caplog.get_records("call").clear()  # so does that of an exception that was logged
     if request.node.get_closest_marker("leaves"):
         return
     if _raised not in request.node.stash and (found := leaks.left_for_good(before)):

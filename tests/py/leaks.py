@@ -1,4 +1,5 @@
-"""What a test leaves behind: open descriptors, loops that nobody has closed, threads."""
+"""What a test leaves behind: open descriptors, loops that nobody has closed, threads, and memory of
+the core that a loop has not given back when it was closed."""
 
 from __future__ import annotations
 
@@ -13,12 +14,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import puff
-from puff._bind.loop import _close_own_loop
+from puff._bind.loop import _close_own_loop, _count_memory, _memory_left
 
 PATIENCE_S = 2.0  # a thread that has been told to end does so soon
 # Bounded crews of the process, and the thread of a fixture: they stay.
 REUSED = ("puff-blocking-", "puff-file-", "private-server-")
 
+_count_memory()
 _loops: weakref.WeakSet[puff.Loop] = weakref.WeakSet()
 
 
@@ -47,11 +49,12 @@ class State(NamedTuple):
     fds: dict[int, str]
     loops: set[int]
     threads: set[threading.Thread]
+    blocks: int  # of the core's, of loops that are closed
 
 
 def state() -> State:
     open_loops = {id(loop) for loop in _loops if not loop.is_closed()}
-    return State(descriptors(), open_loops, set(threading.enumerate()))
+    return State(descriptors(), open_loops, set(threading.enumerate()), _memory_left())
 
 
 def left(before: State) -> list[str]:
@@ -63,8 +66,10 @@ def left(before: State) -> list[str]:
         for loop in list(_loops)
         if not loop.is_closed() and id(loop) not in before.loops
     ]
-    new = now.threads - before.threads
-    return lines + [f"{thread!r} runs" for thread in new if not stays(thread)]
+    lines += [f"{thread!r} runs" for thread in now.threads - before.threads if not stays(thread)]
+    if (blocks := now.blocks - before.blocks) > 0:
+        lines.append(f"{blocks} blocks of memory of loops that are closed")
+    return lines
 
 
 def stays(thread: threading.Thread) -> bool:

@@ -13,6 +13,8 @@ from puff.stats import LoopStats
 _Ts = TypeVarTuple("_Ts")
 
 def _close_own_loop() -> None: ...  # of this thread; the next call of a script's makes a new one
+def _count_memory() -> None: ...  # of the core's, of loops that are made from now on
+def _memory_left() -> int: ...  # blocks of loops that are closed
 
 class LoopBase:
     # The interpreter's own loop class comes after this one in puff.Loop's bases: what typeshed

@@ -21,12 +21,15 @@ from posix.unistd cimport getpid
 from puff._bind.core cimport (
     PUFF_READABLE,
     PUFF_WRITABLE,
+    puff_alloc,
     puff_err,
+    puff_loop_alloc,
     puff_loop_flush,
     puff_loop_fork,
     puff_loop_free,
     puff_loop_get_stats,
     puff_loop_new,
+    puff_loop_options,
     puff_loop_wake,
     puff_poll,
     puff_poll_data,
@@ -72,6 +75,12 @@ cdef extern from "dispatch.h":
 
 cdef extern from "puff/loop.h":
     uint64_t puff_ticks()
+
+cdef extern from "counted.h":
+    void puff_counted_begin()
+    const puff_alloc *puff_counted_new()
+    void puff_counted_close(const puff_alloc *alloc)
+    size_t puff_counted_left()
 
 cdef extern from "watchdog.h":
     void puff_watchdog_enter(puff_watchdog *w)
@@ -235,7 +244,9 @@ cdef void _free_core(LoopBase loop) noexcept:
     puff_dispatch_clear(loop)
     if loop.watchers is not None:  # the collector may have been here first
         loop.watchers.clear()
+    cdef const puff_alloc *alloc = puff_loop_alloc(loop.core)
     puff_loop_free(loop.core)
+    puff_counted_close(alloc)
     loop.core = NULL
     puff_dispatch_let_go(loop)
 
@@ -268,9 +279,13 @@ cdef int _renew_after_fork(LoopBase loop) except -1:
 cdef class LoopBase:
     def __cinit__(self, *args, **kwargs):
         cdef puff_err err
+        cdef puff_loop_options options
         self.clients = {}
         self.watchers = {}
-        if puff_loop_new(&self.core, NULL, &err) < 0:
+        options.size = sizeof(options)
+        options.alloc = puff_counted_new()
+        if puff_loop_new(&self.core, &options, &err) < 0:
+            puff_counted_close(options.alloc)
             raise OSError(-err.code, err.msg.decode())
         puff_dispatch_init(self)
         self.pid = getpid()
@@ -545,6 +560,18 @@ def _after_fork_in_child():
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+# ---- for tests -----------------------------------------------------------------------------------
+
+def _count_memory():
+    """Counts what each loop takes that is made from now on."""
+    puff_counted_begin()
+
+
+def _memory_left():
+    """How many blocks are left of loops that are closed."""
+    return puff_counted_left()
 
 
 # ---- set-up --------------------------------------------------------------------------------------
