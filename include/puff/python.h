@@ -48,7 +48,8 @@ typedef struct puff_python_api {
     /* Calls cb while fd is ready for events (PUFF_READABLE, PUFF_WRITABLE); cb leaves no exception
      * set. fd stays the caller's, and open until unwatch(). Not together with add_reader(),
      * add_writer() or a transport on the same descriptor. NULL with OSError (a regular file is
-     * PermissionError, one that is watched FileExistsError), TypeError or RuntimeError. */
+     * PermissionError, one that is watched FileExistsError), ValueError (no or other events), TypeError
+     * or RuntimeError. */
     puff_poll *(*watch)(PyObject *loop, int fd, int events, puff_poll_cb cb, void *data);
     /* What watch() was given. */
     void *(*watch_data)(puff_poll *watch);

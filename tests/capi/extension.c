@@ -77,9 +77,9 @@ static void on_ready(puff_poll *w, int status, int events) {
 
 static PyObject *watch(PyObject *self, PyObject *args) {
     PyObject *loop, *callable;
-    int fd;
-    if (!PyArg_ParseTuple(args, "OiO", &loop, &fd, &callable)) return NULL;
-    if (!puff->watch(loop, fd, PUFF_READABLE, on_ready, callable)) return NULL;
+    int fd, events = PUFF_READABLE;
+    if (!PyArg_ParseTuple(args, "OiO|i", &loop, &fd, &callable, &events)) return NULL;
+    if (!puff->watch(loop, fd, events, on_ready, callable)) return NULL;
     Py_INCREF(callable);
     Py_RETURN_NONE;
 }

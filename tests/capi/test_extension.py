@@ -120,6 +120,9 @@ def test_errors_are_exceptions(stranger, tmp_path) -> None:
         stranger.watch(loop, file.fileno(), print)
     with pytest.raises(OSError):
         stranger.watch(loop, -1, print)
+    for events in (0, 4, -1, 0x101):
+        with pytest.raises(ValueError, match="PUFF_READABLE, PUFF_WRITABLE or both"):
+            stranger.watch(loop, 0, print, events)
     with pytest.raises(RuntimeError):
         stranger.running()
     loop.close()

@@ -343,8 +343,8 @@ def test_a_second_ctrl_c_ends_a_clean_up_that_does_not() -> None:
         PRELUDE
         + """
 async def main():
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         await asyncio.sleep(100)
     finally:
         print("cleaning", flush=True)

@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,76 @@ def test_wrong_limits_are_refused(loop, high, low) -> None:
             transport.set_write_buffer_limits(high, low)
         assert transport.get_write_buffer_limits() == (16384, 65536)
         transport.abort()
+        peer.close()
+
+    run(loop, main)
+
+
+@pytest.mark.parametrize("high, low", [(10**30, None), (float("inf"), 0), (1e6, 10.0)])
+def test_limits_may_be_any_number(loop, high, low) -> None:
+    async def main(loop) -> None:
+        recorder = Recorder()
+        transport, peer = await connected(recorder)
+        transport.set_write_buffer_limits(high, low)
+        transport.write(b"x" * 2 * BIG)
+        assert ("pause" in recorder.events) is (high < BIG)
+        transport.abort()
+        peer.close()
+
+    run(loop, main)
+
+
+def test_what_is_written_between_two_runs_leaves_at_once(loop) -> None:
+    async def main(loop) -> tuple[Any, socket.socket]:
+        return await connected(Recorder())
+
+    transport, peer = loop.run_until_complete(main(loop))
+    transport.write(b"now")
+    transport.writelines([b"and", b"here"])
+    assert peer.recv(100) == b"nowandhere"
+    transport.abort()
+    peer.close()
+    loop.run_until_complete(asyncio.sleep(0))
+
+
+def test_what_another_thread_writes_leaves_while_the_loop_sleeps(loop) -> None:
+    """It is not allowed, and programs do it."""
+
+    async def main(loop) -> None:
+        transport, peer = await connected(Recorder())
+        writer = threading.Timer(0.05, transport.write, (b"from a thread",))
+        writer.start()
+        assert await loop.sock_recv(peer, 100) == b"from a thread"
+        writer.join()
+        transport.abort()
+        peer.close()
+
+    run(loop, main)
+
+
+def test_debug_mode_names_the_thread_that_may_not_write(puff_only_loop) -> None:
+    async def main(loop) -> None:
+        loop.set_debug(True)
+        transport, peer = await connected(Recorder())
+        for write, data in ((transport.write, b"x"), (transport.writelines, [b"x"])):
+            with pytest.raises(RuntimeError, match="Non-thread-safe operation"):
+                await loop.run_in_executor(None, write, data)
+        transport.write(b"ours")
+        assert await loop.sock_recv(peer, 100) == b"ours"
+        transport.abort()
+        peer.close()
+
+    run(puff_only_loop, main)
+
+
+def test_no_protocol_is_an_error_that_is_reported(loop, errors) -> None:
+    async def main(loop) -> None:
+        transport, peer = await connected(Recorder())
+        transport.set_protocol(None)
+        transport.abort()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert "'NoneType' object has no attribute 'connection_lost'" in str(errors)
         peer.close()
 
     run(loop, main)
@@ -622,6 +693,30 @@ def test_an_unclosed_transport_warns(loop) -> None:
         loop.close()
         gc.collect()
     main.peer.close()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed transport")
+@pytest.mark.parametrize("kind", ["stream", "datagram"])
+def test_a_transport_outlives_its_loop(puff_only_loop, kind) -> None:
+    async def main(loop) -> Any:
+        if kind == "datagram":
+            at = ("127.0.0.1", 0)
+            return (await loop.create_datagram_endpoint(asyncio.DatagramProtocol, at))[0]
+        transport, main.peer = await connected(asyncio.Protocol())
+        return transport
+
+    transport = puff_only_loop.run_until_complete(main(puff_only_loop))
+    puff_only_loop.close()
+    assert "closed" in repr(transport) and transport.is_closing()
+    assert transport.get_write_buffer_size() == 0
+    transport.close()
+    transport.abort()
+    transport.pause_reading()
+    if kind == "stream":
+        transport.write(b"too late")
+        main.peer.close()
+    else:
+        transport.sendto(b"too late", ("127.0.0.1", 1))
 
 
 def test_a_server(loop) -> None:

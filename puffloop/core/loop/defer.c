@@ -7,7 +7,9 @@ void puff_defer_init(puff_defer *d, void (*run)(puff_defer *self)) {
 }
 
 void puff_loop_defer(puff_loop *loop, puff_defer *d) {
-    if (puff_queue_empty(&d->node)) puff_queue_push(&loop->deferred, &d->node);
+    if (!puff_queue_empty(&d->node)) return;
+    puff_queue_push(&loop->deferred, &d->node);
+    if (loop->sleeping) puff_loop_wake(loop); /* another thread, which has the host's lock */
 }
 
 void puff_defer_cancel(puff_defer *d) { puff_queue_remove(&d->node); }

@@ -82,6 +82,11 @@ static puff_poll *watch(PyObject *loop, int fd, int events, puff_poll_cb cb, voi
     puff_loop *core = core_of(loop);
     puff_poll *p = NULL;
     if (!core) return NULL;
+    if (events == 0 || (events & ~(PUFF_READABLE | PUFF_WRITABLE))) {
+        PyErr_Format(PyExc_ValueError, "events are PUFF_READABLE, PUFF_WRITABLE or both, not %d",
+                     events);
+        return NULL;
+    }
     int status = puff_poll_new(&p, core, fd, cb, data);
     if (status == 0 && (status = puff_poll_set(p, events)) < 0) puff_poll_free(p);
     if (status < 0) set_os_error(status);

@@ -127,7 +127,9 @@ cdef void _on_sent(puff_udp *u) noexcept:
 
 
 cdef void _on_close(puff_udp *u) noexcept:
-    (<Datagram>puff_udp_data(u)).core_closed()
+    cdef Datagram s = <Datagram>puff_udp_data(u)
+    core, s.core = s.core, NULL
+    s.core_closed(core is not NULL)
 
 
 cdef void _callback_failed(Datagram s, exc, method) noexcept:

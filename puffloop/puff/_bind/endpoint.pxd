@@ -38,7 +38,7 @@ cdef class Endpoint:
     cdef int lose_soon(self, exc) except -1
     cdef int lose(self, exc) except -1
     cdef int close_core(self) except -1
-    cdef void core_closed(self) noexcept
+    cdef void core_closed(self, bint leaked) noexcept
     cdef void disown_sock(self) noexcept
     cdef int fatal_error(self, exc, message) except -1
     cdef int report(self, message, exc) except -1

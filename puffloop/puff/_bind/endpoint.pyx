@@ -173,9 +173,9 @@ cdef class Endpoint:
         self.sock = None
         return 0
 
-    cdef void core_closed(self) noexcept:
-        """The core's last call."""
-        if self.is_open():  # the loop ends, not the transport
+    cdef void core_closed(self, bint leaked) noexcept:
+        """After the core's last call. leaked: the loop ends, not the transport."""
+        if leaked:
             self.leaked = True
             self.closing = True  # from here on all calls are silent, as on a lost connection
             self.conn_lost = 1

@@ -28,6 +28,7 @@ cdef extern from "dispatch.h":
         bint debug
         bint stopping
         bint closed
+        bint running
         uint64_t ticks
         uint64_t n_turns
         puff_slowest slowest

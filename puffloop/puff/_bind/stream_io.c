@@ -160,8 +160,11 @@ static puff_stream_object *native(PyObject *transport) {
     return (puff_stream_object *)stream;
 }
 
+/* Debug mode looks at the thread, and between two runs nothing leaves by itself: not plain either. */
 static bool is_writable(const puff_stream_object *s) {
-    return !s->eof_written && !s->end.conn_lost && s->empty_waiter == Py_None;
+    const puff_dispatch *d = &((puff_loop_object *)s->end.loop)->d;
+    return d->running && !d->debug && !s->eof_written && !s->end.conn_lost &&
+           s->empty_waiter == Py_None;
 }
 
 /* A bytearray or a memoryview: 1; 0: not this way. */

@@ -103,4 +103,3 @@ cdef class Tls(Filter):
 # Puts the engine under the SSL of an ssl.SSLObject of sslcontext; NotOurs where it does not fit.
 cdef puff_tls *engine_of(sslcontext, sslobj) except NULL
 # asyncio's defaults: high in KiB, low a quarter of high.
-cdef tuple limits(high, low, kib)

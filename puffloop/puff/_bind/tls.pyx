@@ -146,17 +146,6 @@ cdef object _failure(int rc, puff_tls_error *err):
     return MemoryError() if rc == PUFF_ENOMEM else _error(err)
 
 
-cdef tuple limits(high, low, kib):
-    """asyncio's defaults: high in KiB, low a quarter of high."""
-    if high is None:
-        high = kib * 1024 if low is None else 4 * low
-    if low is None:
-        low = high // 4
-    if not high >= low >= 0:
-        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-    return high, low
-
-
 cdef puff_tls *engine_of(sslcontext, sslobj) except NULL:
     """Puts the engine under the SSL of sslobj."""
     cdef puff_tls *engine

@@ -14,8 +14,8 @@ from cpython.object cimport PyObject
 
 from puff._bind.core cimport puff_tls_unread
 from puff._bind.loop cimport LoopBase
-from puff._bind.tls cimport INIT, MADE, WRAPPED, Tls, engine_of, limits
-from puff._bind.transport cimport pieces_of
+from puff._bind.tls cimport INIT, MADE, WRAPPED, Tls, engine_of
+from puff._bind.transport cimport limits, pieces_of
 
 
 cdef extern from "slot.h":

@@ -40,3 +40,5 @@ cdef class Stream(Endpoint):
 
 # What writelines() is given, or TypeError before any of it is written.
 cdef list pieces_of(list_of_data)
+# (high, low) in bytes, of what set_write_buffer_limits() is given.
+cdef tuple limits(high, low, kib)

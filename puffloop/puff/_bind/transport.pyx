@@ -33,6 +33,9 @@ from puff._bind.streams cimport adopt
 from puff._bind.endpoint import EndpointTransport
 
 
+cdef extern from "stdint.h":
+    size_t SIZE_MAX
+
 cdef extern from "uv.h":
     enum:
         UV_EOF
@@ -133,7 +136,8 @@ cdef void _on_close(puff_stream *st) noexcept:
     cdef Stream s = <Stream>puff_stream_data(st)
     Py_XDECREF(s.chunk)
     s.chunk = NULL
-    s.core_closed()
+    core, s.core = s.core, NULL
+    s.core_closed(core is not NULL)
 
 
 cdef void _failed(Stream s, exc, str message) noexcept:
@@ -232,6 +236,8 @@ cdef class Stream:
             raise TypeError(
                 f"data argument must be a bytes-like object, not {type(data).__name__!r}"
             )
+        if self.loop.d.debug:
+            self.loop._check_thread()
         if self.eof_written:
             raise RuntimeError("Cannot call write() after write_eof()")
         if self.empty_waiter is not None:
@@ -254,7 +260,9 @@ cdef class Stream:
 
     cdef int after_write(self) except -1:
         # asyncio has sent by now what the kernel takes: only what it does not take counts.
-        if self.core is not NULL and puff_stream_queued(self.core) > self.high:
+        if self.core is NULL:
+            return 0
+        if puff_stream_queued(self.core) > self.high or not self.loop.d.running:
             puff_stream_flush(self.core)
             if self.queued() > self.high:
                 self.pause_protocol()
@@ -326,6 +334,17 @@ cdef list pieces_of(list_of_data):
     return [data if PyBytes_CheckExact(data) else memoryview(data) for data in list_of_data]
 
 
+cdef tuple limits(high, low, kib):
+    """asyncio's defaults: high in KiB, low a quarter of high."""
+    if high is None:
+        high = kib * 1024 if low is None else 4 * low
+    if low is None:
+        low = high // 4
+    if not high >= low >= 0:
+        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+    return int(min(high, SIZE_MAX)), int(min(low, SIZE_MAX))
+
+
 cdef puff_slot _slot
 
 
@@ -390,6 +409,8 @@ class Transport(EndpointTransport, transports.Transport):
     def writelines(self, list_of_data):
         """Queues several pieces; they leave together."""
         cdef Stream s = _native(self)
+        if s.loop.d.debug:
+            s.loop._check_thread()
         if s.eof_written:
             raise RuntimeError("Cannot call writelines() after write_eof()")
         if s.empty_waiter is not None:
@@ -422,14 +443,7 @@ class Transport(EndpointTransport, transports.Transport):
     def set_write_buffer_limits(self, high=None, low=None):
         """Above high the protocol is paused, at low resumed. Default 64 KiB, a quarter of high."""
         cdef Stream s = _native(self)
-        if high is None:
-            high = 64 * 1024 if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        s.high = high
-        s.low = low
+        s.high, s.low = limits(high, low, 64)
         s.set_water()
         s.after_write()
 
