@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from puff._bind.accept import AcceptMethods
 from puff._bind.datagram import DatagramMethods
 from puff._bind.loop import LoopBase
 from puff._bind.pipe import PipeMethods
@@ -64,6 +65,7 @@ class _Selector:
 class Loop(
     LoopBase,
     TlsMethods,
+    AcceptMethods,
     DatagramMethods,
     SockMethods,
     PipeMethods,

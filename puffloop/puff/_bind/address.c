@@ -99,6 +99,12 @@ PyObject *puff_address_object(const struct sockaddr *sa, socklen_t len) {
     return Py_NewRef(latest->tuple);
 }
 
+PyObject *puff_address_local(int fd) {
+    puff_address own = {.len = sizeof own.storage};
+    if (getsockname(fd, &own.sa, &own.len) < 0) return PyErr_SetFromErrno(PyExc_OSError);
+    return puff_address_object(&own.sa, own.len);
+}
+
 /* ---- object -> address ----------------------------------------------------------------------- */
 
 /* An exact int within the range; anything else is the socket module's to refuse. */

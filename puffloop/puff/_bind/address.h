@@ -19,6 +19,9 @@ typedef struct puff_address {
  * or NULL with an exception. Peers that came lately get the tuple that they got before. */
 PyObject *puff_address_object(const struct sockaddr *sa, socklen_t len);
 
+/* The same of a socket's own address. */
+PyObject *puff_address_local(int fd);
+
 /* Reads what loop.sendto() was given: 1, or 0 where only the socket module can tell (a host's name, a
  * wrong type, an argument out of range). Never raises. *out is borrowed until the next call of
  * either function. */

@@ -13,12 +13,15 @@ ready ring, and the descriptor is closed after it.
 """
 
 import logging
+import socket
 import warnings
 from asyncio import transports, trsock
+from weakref import WeakValueDictionary
 
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.weakref cimport PyWeakref_NewRef
 
 from puff._bind.core cimport PUFF_EARG
 from puff._bind.errors cimport os_error
@@ -27,6 +30,9 @@ from puff._bind.loop cimport puff_hold, puff_let_go
 
 cdef extern from *:
     object PyContext_CopyCurrent()
+
+cdef extern from "address.h":
+    object puff_address_local(int fd)
 
 cdef extern from "endpoint.h":
     ctypedef struct puff_endpoint:
@@ -98,7 +104,7 @@ cdef class Endpoint:
         Py_INCREF(sock)  # given back in disown_sock()
         puff_hold(loop, &self.held, self)
         self.transport = transport
-        loop._transports[self.fd] = transport
+        _register(loop, self.fd, transport)
         return 0
 
     cdef int begin(self, waiter) except -1:
@@ -111,10 +117,7 @@ cdef class Endpoint:
         """asyncio's extra info. Asked early: a socket that its peer has reset has no name."""
         sock = self.sock
         extra["socket"] = _TransportSocket(sock)
-        try:
-            extra["sockname"] = sock.getsockname()
-        except OSError:
-            extra["sockname"] = None
+        extra["sockname"] = _local_address(sock, self.fd)
         if "peername" not in extra:
             try:
                 extra["peername"] = sock.getpeername()
@@ -210,6 +213,29 @@ cdef class Endpoint:
             "transport": self.transport, "protocol": self.protocol,
         })
         return 0
+
+
+cdef _local_address(sock, int fd):
+    if type(sock) is socket.socket:
+        try:
+            return puff_address_local(fd)  # connections of one server have one, made once
+        except OSError:  # of a rare family
+            pass
+    try:
+        return sock.getsockname()
+    except OSError:
+        return None
+
+
+cdef int _register(LoopBase loop, int fd, transport) except -1:
+    """For _ensure_fd_no_transport(). A weak reference that is dead means none: a KeyedRef, which
+    leaves the dictionary, would cost ten times as much."""
+    by_fd = loop._transports
+    if type(by_fd) is WeakValueDictionary:
+        by_fd.data[fd] = PyWeakref_NewRef(transport, None)
+    else:
+        by_fd[fd] = transport
+    return 0
 
 
 def _lose(Endpoint e, exc):

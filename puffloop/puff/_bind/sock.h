@@ -49,6 +49,11 @@ uint32_t *puff_sock_last_len(puff_loop_object *loop, int fd);
 /* sock_io.c: the operations, by name; the last one's name is NULL. */
 extern const puff_sock_kind puff_sock_kinds[];
 
+/* Whether puff_sock_accept() is for this socket: an open, non-blocking socket.socket. */
+bool puff_sock_can_accept(PyObject *sock);
+/* (socket, address), non-blocking; None when nobody waits to be accepted; NULL with an OSError. */
+PyObject *puff_sock_accept(PyObject *listener);
+
 /* Puts the methods into LoopBase. socket_type: of the objects that begin as a puff_socket, or None;
  * the other two are asyncio's checks. 0 or -1. */
 int puff_sock_init(PyObject *loop_base, PyObject *socket_type, PyObject *check_ssl,

@@ -21,3 +21,8 @@ cdef class Ready(Waiter):
 cdef object wait_socket(object sock, int events)
 # The same for a number that may be any file's, and without a try before: one system call.
 cdef object wait_fd(int fd, int events)
+
+# Whether accept_now() is for this socket: an open, non-blocking socket.socket.
+cdef bint can_accept(object sock)
+# (socket, address), non-blocking; None when nobody waits to be accepted.
+cdef object accept_now(object sock)

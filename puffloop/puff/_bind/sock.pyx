@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 from asyncio import base_events, exceptions, selector_events, unix_events
+from weakref import WeakValueDictionary
 
 cimport cython
 from libc.limits cimport INT_MAX
@@ -45,6 +46,8 @@ cdef extern from "sock.h":
                        object check_transport) except -1
     object puff_sock_wait(object loop, object sock, int events, int flags)
     void puff_sock_forget(object loop, int fd)
+    bint puff_sock_can_accept(object sock)
+    object puff_sock_accept(object listener)
     bint puff_sock_is_known(object loop, object sock, int fd)
     int puff_sock_remember(object loop, object sock, int fd) except -1
 
@@ -59,6 +62,27 @@ cdef bint _always_seeks = (
 )
 
 
+cdef bint can_accept(object sock):
+    return puff_sock_can_accept(sock)
+
+
+cdef object accept_now(object sock):
+    return puff_sock_accept(sock)
+
+
+cdef bint _is_free(loop, fd):
+    """That no transport has it, without the exception in which asyncio's look for one ends."""
+    transports = loop._transports
+    if type(transports) is not WeakValueDictionary:
+        return False
+    if type(fd) is socket.socket:
+        fd = fd.fileno()
+    if type(fd) is not int or fd < 0:
+        return False
+    ref = transports.data.get(fd)
+    return ref is None or ref() is None
+
+
 # ---- the loop's methods --------------------------------------------------------------------------
 
 class SockMethods:
@@ -66,7 +90,8 @@ class SockMethods:
 
     def _ensure_fd_no_transport(self, fd):
         """asyncio's check, which comes before somebody else watches the descriptor."""
-        _check_transport(self, fd)
+        if not _is_free(self, fd):
+            _check_transport(self, fd)
         number = fd if isinstance(fd, int) else int(fd.fileno())
         if number <= INT_MAX:  # else no file has it
             puff_sock_forget(self, number)

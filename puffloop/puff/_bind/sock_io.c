@@ -274,16 +274,35 @@ static PyObject *socket_of(const puff_socket *listener, int fd) {
     return conn;
 }
 
-static enum puff_sock_outcome attempt_accept(puff_sock_op *op, PyObject **result) {
-    puff_socket *s = puff_sock_native(op->sock);
-    /* accept() has no MSG_DONTWAIT: what a blocking listener does is its method's business. */
-    if (!s || s->timeout != 0 || !knows_addresses(s)) return accept_by_method(op, result);
-    puff_address peer = {.len = sizeof peer.storage};
+static int accept_fd(const puff_socket *listener, puff_address *peer) {
     int fd;
-    do fd = accept4(s->fd, &peer.sa, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    peer->len = sizeof peer->storage;
+    do fd = accept4(listener->fd, &peer->sa, &peer->len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     while (fd < 0 && errno == EINTR);
-    if (fd < 0) return failed();
-    return done_with(with_sender(socket_of(s, fd), &peer), result);
+    return fd;
+}
+
+/* accept() has no MSG_DONTWAIT: what a blocking listener does is its method's business. */
+bool puff_sock_can_accept(PyObject *sock) {
+    puff_socket *s = puff_sock_native(sock);
+    return s && s->fd >= 0 && s->timeout == 0 && knows_addresses(s);
+}
+
+PyObject *puff_sock_accept(PyObject *listener) {
+    puff_socket *s = (puff_socket *)listener;
+    puff_address peer;
+    int fd = accept_fd(s, &peer);
+    if (fd >= 0) return with_sender(socket_of(s, fd), &peer);
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ECONNABORTED) Py_RETURN_NONE;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+static enum puff_sock_outcome attempt_accept(puff_sock_op *op, PyObject **result) {
+    puff_address peer;
+    if (!puff_sock_can_accept(op->sock)) return accept_by_method(op, result);
+    puff_socket *s = (puff_socket *)op->sock;
+    int fd = accept_fd(s, &peer);
+    return fd < 0 ? failed() : done_with(with_sender(socket_of(s, fd), &peer), result);
 }
 
 /* In the order of sock.c's methods. */

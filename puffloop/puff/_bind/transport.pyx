@@ -5,6 +5,7 @@ together). What runs for each read and each write is C: stream_io.c. Protocols a
 core's callbacks, each in the contextvars context of whoever made the transport.
 """
 
+import _socket
 import asyncio
 import logging
 import socket
@@ -365,12 +366,12 @@ class Transport(EndpointTransport, transports.Transport):
         s.extra = {} if extra is None else extra
         self._native = s
         self.set_protocol(protocol)
+        if server is not None:
+            _attach(server, self)  # fails when it has been closed meanwhile
+            s.server = server
         s.open(self, loop, sock)
         s.describe(s.extra)
         _set_nodelay(sock)
-        s.server = server
-        if server is not None:
-            _attach(server, self)
         s.begin(waiter)
 
     def __del__(self):
@@ -488,9 +489,16 @@ class Transport(EndpointTransport, transports.Transport):
         return _native(self).protocol_paused
 
 
+# As numbers: the socket module's properties make enums of them.
+cdef object _family = _socket.socket.family.__get__
+cdef object _type = _socket.socket.type.__get__
+cdef tuple _IP = (int(socket.AF_INET), int(socket.AF_INET6))
+cdef object _STREAM = int(socket.SOCK_STREAM)
+
+
 cdef int _set_nodelay(sock) except -1:
     """Small writes do not wait for an ACK. asyncio looks at sock.proto, which accept() leaves 0."""
-    if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
+    if _family(sock) in _IP and _type(sock) == _STREAM:
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
