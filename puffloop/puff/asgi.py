@@ -89,6 +89,8 @@ class Lifespan:
         self._started, self._ended = loop.create_future(), loop.create_future()
         self._messages.put_nowait({"type": "lifespan.startup"})
         self._task = loop.create_task(self._run())
+        for outcome in (self._started, self._ended, self._task):
+            outcome.add_done_callback(_note)
         await asyncio.wait([self._started, self._task], return_when=asyncio.FIRST_COMPLETED)
         if not self._started.done():
             self._judge(self._task)
@@ -146,6 +148,13 @@ class Lifespan:
             future.set_result(None)
         else:
             future.set_exception(AppStartError(_sentence(part, message.get("message", ""))))
+
+
+def _note(outcome: asyncio.Future[Any]) -> None:
+    """Takes an error as seen: a stop in the middle of the startup waits for none, and asyncio would
+    log each with a traceback."""
+    if not outcome.cancelled():
+        outcome.exception()
 
 
 def _sentence(part: str, message: str) -> str:

@@ -14,7 +14,8 @@ import pytest
 from rawhttp import WAIT_S, on_puff, read_body, reply, serving
 
 import puff
-from puff.errors import ClientDisconnected
+from puff.asgi import Lifespan
+from puff.errors import AppStartError, ClientDisconnected
 
 # ---- scope -----------------------------------------------------------------------------------
 
@@ -1213,6 +1214,32 @@ async def test_a_failed_shutdown_is_an_error_too() -> None:
     with pytest.raises(puff.errors.AppStartError, match="could not flush"):
         async with serving(app, lifespan="auto"):
             pass
+
+
+@pytest.mark.parametrize("turns", range(6))
+@on_puff
+async def test_a_startup_that_is_cut_short_leaves_no_error_unseen(turns: int) -> None:
+    """As when another worker has failed: each of the app's errors would be logged by asyncio."""
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+        raise RuntimeError("and more")
+
+    starting = asyncio.ensure_future(Lifespan(app).startup())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.wait([starting])
+    if not starting.cancelled():
+        assert isinstance(starting.exception(), AppStartError)
+    del starting
+    for _ in range(3):  # the app's own task goes on
+        await asyncio.sleep(0)
+    gc.collect()
+    assert told == []
 
 
 # ---- memory ----------------------------------------------------------------------------------
