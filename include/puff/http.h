@@ -159,6 +159,11 @@ PUFF_API const puff_http_field *puff_http_request_field(const puff_http_request 
 PUFF_API puff_http_request *puff_http_request_ref(puff_http_request *req);
 PUFF_API void puff_http_request_unref(puff_http_request *req);
 
+/* Ends the exchange of a complete response now, which else happens later in the turn: on_done, then
+ * on_request for the next request, if that is here. The one call that calls back before it returns.
+ * Without effect inside a callback of the same connection, which goes on by itself. */
+PUFF_API void puff_http_request_proceed(puff_http_request *req);
+
 enum puff_http_body {
     PUFF_HTTP_BODY_MORE, /* more will come; an empty slice: wait for on_body */
     PUFF_HTTP_BODY_END,  /* the slice (maybe empty) is the last of it */
@@ -213,6 +218,9 @@ PUFF_API int puff_http_response_informational(puff_http_request *req, int status
                                               const puff_http_field *fields, size_t n_fields);
 /* A whole text/plain response; text NULL: the status' phrase. */
 PUFF_API int puff_http_response_simple(puff_http_request *req, int status, const char *text);
+/* Takes a begun response back, for another to begin. PUFF_HTTP_ESTATE: its head has left already;
+ * PUFF_ECLOSED. */
+PUFF_API int puff_http_response_forget(puff_http_request *req);
 /* Gives the response up: the connection is closed with what was queued thrown away. on_done
  * follows. */
 PUFF_API void puff_http_response_abort(puff_http_request *req);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,6 +93,76 @@ async def test_pipelined_requests_are_answered_in_order(threads: int) -> None:
         assert [(await c.response()).body for _ in range(20)] == [
             b"%d:%02d" % (n, n) for n in range(20)
         ]
+
+
+@on_puff
+async def test_one_who_pipelines_without_end_keeps_nobody_waiting() -> None:
+    begun = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        begun.append(environ["PATH_INFO"])
+        until_ns = time.perf_counter_ns() + 100_000
+        while time.perf_counter_ns() < until_ns:
+            pass
+        start_response("200 OK", TEXT)
+        return [environ["PATH_INFO"].encode()]
+
+    async with serving_wsgi(app, http={"max_pipelined": 100_000}) as s:
+        greedy, other = await s.connect(), await s.connect()
+        greedy.send("GET /greedy HTTP/1.1\r\nhost: x\r\n\r\n" * 2000)
+        await until(lambda: len(begun) > 3)
+        assert (await other.get("/other")).body == b"/other"
+        assert len(begun) < 1000
+        for _ in range(2000):
+            assert (await greedy.response()).body == b"/greedy"
+        assert (await greedy.get("/last")).body == b"/last"
+    assert len(begun) == 2002
+
+
+@on_puff
+async def test_pipelined_requests_of_which_some_wait_and_some_fail(caplog: Any) -> None:
+    """Begun in the same turn, one behind the other, on whichever greenlet is free."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        n = int(environ["PATH_INFO"][1:])
+        start_response("200 OK", TEXT)
+        if n % 5 == 3:
+            puff.sleep_ms(1)
+        if n % 7 == 2:
+            raise LookupError(n)
+        return [b"%d" % n] if n % 2 else iter([b"%d" % n])
+
+    async with serving_wsgi(app, greenlets=2) as s:
+        connections = [await s.connect() for _ in range(5)]
+        for c in connections:
+            c.send("".join(f"GET /{n} HTTP/1.1\r\nhost: x\r\n\r\n" for n in range(40)))
+        for n in range(40):
+            for c in connections:
+                r = await c.response()
+                expected = (500, b"Internal Server Error") if n % 7 == 2 else (200, b"%d" % n)
+                assert (r.status, r.body) == expected
+    assert len(errors_of(caplog)) == 5 * 6
+
+
+@both
+@on_puff
+async def test_continue_is_said_while_the_head_is_held_back(threads: int) -> None:
+    """start_response() before the body is read: the head leaves with the first bytes only."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", TEXT)
+        return [environ["wsgi.input"].read()]
+
+    async with serving_wsgi(app, threads=threads, http={"max_body": 5}) as s:
+        c = await s.connect()
+        c.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n")
+        assert (await c.response()).status == 100
+        c.send("ok")
+        assert (await c.response()).body == b"ok"
+        c.send("POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\n1\r\n")
+        await until(lambda: s.server.statistics()["in_flight"] == 1)
+        c.send("9\r\n123456789\r\n")
+        assert (await c.response()).status == 413
 
 
 @both

@@ -142,7 +142,7 @@ static void refuse(puff_http_conn *c, int status) {
 /* A request whose body went wrong while the host had it. */
 static void refuse_request(puff_http_conn *c, int status) {
     puff__request *req = c->req;
-    if (req->started) {
+    if (puff_http_response_forget(&req->pub) != 0) {
         cut_off(c, true);
         return;
     }
@@ -542,6 +542,13 @@ void puff__conn_sweep(puff_http_conn *c, uint64_t now_ns) {
 }
 
 /* ---- for the host -------------------------------------------------------------------------- */
+
+void puff_http_request_proceed(puff_http_request *pub) {
+    const puff__request *req = puff__request_of(pub);
+    if (req->ended || !req->complete || pub->conn->running) return;
+    puff_defer_cancel(&pub->conn->job);
+    run(pub->conn);
+}
 
 void *puff_http_conn_data(const puff_http_conn *c) { return c->data; }
 void puff_http_conn_set_data(puff_http_conn *c, void *data) { c->data = data; }

@@ -5,7 +5,8 @@
  *   request.c   one request: its memory, its body
  *   response.c  what the host answers
  *
- * No callback of the host runs inside a call of the host. What a call brings about is done by the
+ * No callback of the host runs inside a call of the host, but for puff_http_request_proceed(), which
+ * is there for that. What another call brings about is done by the
  * connection's run loop: at once when that is what called the host, else by a deferred job
  * (puff__conn_wake).
  */
@@ -58,6 +59,8 @@ typedef struct puff__request {
 static inline puff__request *puff__request_of(const puff_http_request *req) {
     return (puff__request *)(uintptr_t)req;
 }
+/* Its response's head is with the stream: nothing can be taken back. */
+static inline bool puff__head_sent(const puff__request *req) { return req->started && !req->head; }
 /* Makes a request out of a parsed head. NULL: no memory. */
 puff__request *puff__request_new(puff_http_conn *c, const puff_h1_parser *p, const char *buf);
 /* Gives the connection's reference up. */

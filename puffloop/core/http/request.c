@@ -117,7 +117,7 @@ static void say_continue(puff_http_conn *c, const puff__request *req) {
     static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
     if (!c->want_continue) return;
     c->want_continue = false;
-    if (puff_h1_input_unread(&c->in) == 0 && !req->started)
+    if (puff_h1_input_unread(&c->in) == 0 && !puff__head_sent(req))
         puff__conn_write(c, line, sizeof line - 1);
 }
 

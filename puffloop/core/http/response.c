@@ -287,6 +287,16 @@ int puff_http_response_simple(puff_http_request *pub, int status, const char *te
     return rc ? rc : puff_http_response_body(pub, body.ptr, body.len, false, NULL, NULL);
 }
 
+int puff_http_response_forget(puff_http_request *pub) {
+    puff__request *req = puff__request_of(pub);
+    if (req->ended) return PUFF_ECLOSED;
+    if (puff__head_sent(req)) return PUFF_HTTP_ESTATE;
+    if (req->head) drop_head(req);
+    req->started = false;
+    req->status = 0;
+    return 0;
+}
+
 void puff_http_response_abort(puff_http_request *pub) {
     puff__request *req = puff__request_of(pub);
     if (!req->ended) give_up(req, 0);

@@ -474,6 +474,7 @@ cdef extern from "puff/http.h":
     puff_http_server *puff_http_conn_server(const puff_http_conn *conn)
     puff_http_request *puff_http_request_ref(puff_http_request *req)
     void puff_http_request_unref(puff_http_request *req)
+    void puff_http_request_proceed(puff_http_request *req)
     puff_http_body puff_http_request_read(puff_http_request *req, puff_str *out)
     void puff_http_request_consume(puff_http_request *req, size_t n)
     int puff_http_response_start_as(puff_http_request *req, int status, puff_str reason,
@@ -482,6 +483,7 @@ cdef extern from "puff/http.h":
                                 void (*release)(void *arg) noexcept, void *arg)
     int puff_http_response_simple(puff_http_request *req, int status, const char *text)
     void puff_http_response_abort(puff_http_request *req)
+    int puff_http_response_forget(puff_http_request *req)
     ssize_t puff_http_response_file(puff_http_request *req, int fd, uint64_t offset, uint64_t len)
     bint puff_http_response_complete(const puff_http_request *req)
     size_t puff_http_response_queued(const puff_http_request *req)

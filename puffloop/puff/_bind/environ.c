@@ -28,11 +28,16 @@ enum {
     ADDR_TEXT = 128
 };
 
+/* What a request target becomes. */
+typedef struct target_texts {
+    PyObject *uri, *path, *query; /* owned, or all NULL */
+} target_texts;
+
 typedef struct environ_conn {
     PyObject *keys;                /* owned: the template with the connection's own keys */
     PyObject *last;                /* owned or NULL: keys with those of the last request's fields */
-    PyObject *path, *query;        /* owned or NULL: the last PATH_INFO and QUERY_STRING */
-    PyObject *raw_path;            /* owned or NULL: the bytes that path was made of, as latin-1 */
+    target_texts target;           /* of the last request; empty if that was long */
+    bool last_has_target;          /* last has these texts, since two requests in a row had them */
     PyObject *values[KEPT_FIELDS]; /* owned or NULL: the last field values, by place */
     PyObject *names[KEPT_FIELDS];  /* owned or NULL: their keys */
     size_t n_fields;               /* of the last request */
@@ -97,13 +102,31 @@ static PyObject *path_below(PyObject *path, PyObject *root) {
     return path;
 }
 
-static int set_path(environ_conn *c, PyObject *env, PyObject *root, const puff_http_request *req) {
-    if (!is_text(c->raw_path, req->path)) {
-        Py_CLEAR(c->raw_path);
-        Py_XSETREF(c->path, path_below(decoded(req->path), root));
-        if (!c->path || !(c->raw_path = latin1(req->path))) return -1;
-    }
-    return PyDict_SetItem(env, key_path, c->path);
+/* ---- target ---------------------------------------------------------------------------------- */
+
+static void drop_target(target_texts *t) {
+    Py_CLEAR(t->uri);
+    Py_CLEAR(t->path);
+    Py_CLEAR(t->query);
+}
+
+static int make_target(target_texts *t, PyObject *root, const puff_http_request *req) {
+    drop_target(t);
+    t->uri = latin1(req->target);
+    /* CGI knows no "*" of OPTIONS: a path is empty, or begins with a slash. */
+    t->path =
+        path_below(decoded(puff_str_eq(req->path, PUFF_STR("*")) ? PUFF_STR("") : req->path), root);
+    t->query = latin1(req->query);
+    if (t->uri && t->path && t->query) return 0;
+    drop_target(t);
+    return -1;
+}
+
+static int put_target(PyObject *env, const target_texts *t) {
+    if (PyDict_SetItem(env, key_path, t->path) < 0 || PyDict_SetItem(env, key_query, t->query) < 0)
+        return -1;
+    if (PyDict_SetItem(env, key_uri, t->uri) < 0) return -1;
+    return PyDict_SetItem(env, key_raw_uri, t->uri);
 }
 
 /* ---- connection ------------------------------------------------------------------------------ */
@@ -170,9 +193,7 @@ void puff_environ_conn_free(void *conn_data) {
     environ_conn *c = conn_data;
     Py_XDECREF(c->keys);
     Py_XDECREF(c->last);
-    Py_XDECREF(c->path);
-    Py_XDECREF(c->raw_path);
-    Py_XDECREF(c->query);
+    drop_target(&c->target);
     for (int i = 0; i < KEPT_FIELDS; i++) {
         Py_XDECREF(c->values[i]);
         Py_XDECREF(c->names[i]);
@@ -277,6 +298,7 @@ static int keep_names(environ_conn *c) {
     }
     if ((size_t)PyDict_GET_SIZE(last) != (size_t)PyDict_GET_SIZE(c->keys) + c->n_fields) goto none;
     c->last = last;
+    c->last_has_target = false;
     return 0;
 none:
     Py_DECREF(last);
@@ -315,18 +337,20 @@ static int set_method(environ_conn *c, PyObject *env, const puff_http_request *r
     return set_take(env, key_method, latin1(req->method));
 }
 
-static int set_target(environ_conn *c, PyObject *env, PyObject *root,
+/* alike: env is a copy of last. */
+static int set_target(environ_conn *c, PyObject *env, bool alike, PyObject *root,
                       const puff_http_request *req) {
-    if (set_path(c, env, root, req) < 0 ||
-        set_take(env, key_query, kept_text(&c->query, req->query)) < 0)
-        return -1;
-    /* Without a query it is the path. */
-    PyObject *uri =
-        is_text(c->raw_path, req->target) ? Py_NewRef(c->raw_path) : latin1(req->target);
-    int rc = uri ? PyDict_SetItem(env, key_uri, uri) : -1;
-    if (rc == 0) rc = PyDict_SetItem(env, key_raw_uri, uri);
-    Py_XDECREF(uri);
-    return rc;
+    if (is_text(c->target.uri, req->target)) {
+        if (!alike) return put_target(env, &c->target);
+        if (c->last_has_target) return 0;
+        if (put_target(c->last, &c->target) < 0) return -1;
+        c->last_has_target = true;
+        return put_target(env, &c->target);
+    }
+    c->last_has_target = false;
+    if (make_target(&c->target, root, req) < 0 || put_target(env, &c->target) < 0) return -1;
+    if (req->target.len > KEPT_VALUE) drop_target(&c->target);
+    return 0;
 }
 
 PyObject *puff_environ_new(PyObject *template_, PyObject *root, PyObject *input,
@@ -336,7 +360,7 @@ PyObject *puff_environ_new(PyObject *template_, PyObject *root, PyObject *input,
     bool alike = has_last_names(c, req);
     PyObject *env = PyDict_Copy(alike ? c->last : c->keys);
     if (!env) return NULL;
-    if (set_method(c, env, req) < 0 || set_target(c, env, root, req) < 0 ||
+    if (set_method(c, env, req) < 0 || set_target(c, env, alike, root, req) < 0 ||
         set_constant(c, env, key_protocol, &c->protocol, req->version == 10 ? http_10 : http_11) <
             0 ||
         PyDict_SetItem(env, key_input, input) < 0 ||

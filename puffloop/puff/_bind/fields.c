@@ -117,32 +117,28 @@ static int refuse_text(PyObject *pair) {
     return -1;
 }
 
-PyObject *puff_fields_check_text(PyObject *headers) {
-    if (!PyList_Check(headers))
-        return PyErr_Format(PyExc_TypeError,
-                            "headers are a list of (name, value) tuples, not %.200s",
-                            Py_TYPE(headers)->tp_name);
-    PyObject *pairs = PyList_AsTuple(headers);
-    for (Py_ssize_t i = 0; pairs && i < PyTuple_GET_SIZE(pairs); i++) {
-        PyObject *pair = PyTuple_GET_ITEM(pairs, i);
-        if (PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2 &&
-            is_latin1(PyTuple_GET_ITEM(pair, 0)) && is_latin1(PyTuple_GET_ITEM(pair, 1)))
-            continue;
-        refuse_text(pair);
-        Py_CLEAR(pairs);
-    }
-    return pairs;
-}
-
 static puff_str text_slice(PyObject *text) {
     return (puff_str){(const char *)PyUnicode_1BYTE_DATA(text), (size_t)PyUnicode_GET_LENGTH(text)};
 }
 
+static bool is_text_pair(PyObject *pair) {
+    return PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2 &&
+           is_latin1(PyTuple_GET_ITEM(pair, 0)) && is_latin1(PyTuple_GET_ITEM(pair, 1));
+}
+
 int puff_fields_take_text(puff_fields *f, PyObject *pairs) {
-    if (reserve(f, (size_t)PyTuple_GET_SIZE(pairs)) < 0) return -1;
+    PyObject **items = PySequence_Fast_ITEMS(pairs);
+    if (reserve(f, (size_t)PySequence_Fast_GET_SIZE(pairs)) < 0) return -1;
     f->source = Py_NewRef(pairs);
     for (size_t i = 0; i < f->n; i++) {
-        PyObject *pair = PyTuple_GET_ITEM(pairs, (Py_ssize_t)i);
+        PyObject *pair = items[i];
+        if (!is_text_pair(pair)) {
+            Py_INCREF(pair); /* its repr may change the list */
+            puff_fields_drop(f);
+            refuse_text(pair);
+            Py_DECREF(pair);
+            return -1;
+        }
         f->items[i] = (puff_http_field){.name = text_slice(PyTuple_GET_ITEM(pair, 0)),
                                         .value = text_slice(PyTuple_GET_ITEM(pair, 1))};
     }

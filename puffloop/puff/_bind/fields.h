@@ -21,9 +21,8 @@ typedef struct puff_fields {
 int puff_fields_take(puff_fields *f, PyObject *headers);
 /* "link" fields of an iterable of bytes. */
 int puff_fields_take_links(puff_fields *f, PyObject *links);
-/* Of a list of tuples of two str, as WSGI has them: checks types and characters; a new tuple of the same pairs
- * for puff_fields_take_text(), or NULL with TypeError. */
-PyObject *puff_fields_check_text(PyObject *headers);
+/* Of a list, or a tuple, of tuples of two latin-1 str, as WSGI has them. Runs no code of the app's, which
+ * until puff_fields_drop() might change the list. */
 int puff_fields_take_text(puff_fields *f, PyObject *pairs);
 void puff_fields_drop(puff_fields *f);
 

@@ -24,6 +24,7 @@ from puff._bind.core cimport (
     puff_http_host,
     puff_http_options,
     puff_http_request,
+    puff_http_request_proceed,
     puff_http_response_abort,
     puff_http_server_data,
     puff_loop,
@@ -34,6 +35,7 @@ from puff._bind.loop cimport LoopBase
 from puff._bind.wsgi_call cimport Call, new_call
 from puff._bind.wsgi_input cimport new_input
 
+from puff._bind.wsgi_call import run_call
 from puff._bind.wsgi_file import FileWrapper
 
 cdef extern from "environ.h":
@@ -151,7 +153,7 @@ cdef class WsgiServer(Gateway):
         req.data = <void *>new
         if new.threaded:
             self.apart.add(new)
-            self.threads.submit(PyContext_Copy(self.context).run, new)
+            self.threads.submit(PyContext_Copy(self.context).run, run_call, new)
         elif self.seats is None or self.seats:
             self.get_ready(new)
         else:
@@ -217,8 +219,11 @@ cdef class WsgiServer(Gateway):
         while self.first_ready is not None:
             ready = self.running = self.take_ready()
             puff_set_context(PyContext_Copy(self.context))
-            ready()
-            if ready.apart or puff_now_ns() >= self.until_ns:
+            ready.run()
+            if ready.apart:
+                return
+            puff_http_request_proceed(ready.req)  # a pipelined one gets ready behind the others
+            if puff_now_ns() >= self.until_ns:
                 return
 
     cdef int set_apart(self) except -1:

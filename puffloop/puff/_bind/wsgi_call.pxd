@@ -1,5 +1,7 @@
 """One WSGI request: what its server and its wsgi.input need to know."""
 
+from cpython.object cimport PyObject
+
 from puff._bind.core cimport puff_http_request
 from puff._bind.green cimport Worker
 from puff._bind.http cimport HttpServer
@@ -26,9 +28,8 @@ cdef class Call:
     cdef Gateway server
     cdef puff_http_request *req  # a reference; its calls say ECLOSED once it is done
     cdef object environ
-    cdef object reason           # "200 OK", or None: start_response() was not called yet
-    cdef tuple fields            # of the response, as the app gave them
-    cdef int status
+    cdef object status           # "200 OK", or None: start_response() was not called yet
+    cdef tuple headers           # of a thread, until the first bytes
     cdef bint threaded           # the app runs in a thread: what touches the core is sent over
     cdef bint begun              # the core has the head
     cdef bint ended              # the last of the body is with the core
@@ -48,10 +49,14 @@ cdef class Call:
     cdef object wait(self)
 
     cdef object read_now(self, Py_ssize_t n, bint line)
-    cdef int begin(self) except -1
+    cdef int begin(self, int code, str status, object headers) except -1
+    cdef int begin_late(self) except -1
+    cdef int start(self, object status, object headers, PyObject *exc_info) except -1
+    cdef bint take_back(self) noexcept
     cdef object send_now(self, bytes data, bint more)
     cdef object on_loop(self, bint reading, object data, Py_ssize_t n, bint flag)
     cdef int send(self, object data, bint more) except -1
+    cdef int run(self) except -1
     cdef int serve(self) except -1
     cdef bint send_file(self, FileWrapper wrapper) except -1
     cdef int send_all(self, object result) except -1

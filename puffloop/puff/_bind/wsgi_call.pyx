@@ -13,6 +13,7 @@ import os
 
 cimport cython
 
+from cpython.object cimport PyObject
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN
@@ -38,6 +39,7 @@ from puff._bind.core cimport (
     puff_http_response_body,
     puff_http_response_complete,
     puff_http_response_file,
+    puff_http_response_forget,
     puff_http_response_queued,
     puff_http_response_simple,
     puff_http_response_start_as,
@@ -53,13 +55,16 @@ cdef extern from "fields.h":
     ctypedef struct puff_fields:
         puff_http_field *items
         size_t n
-    object puff_fields_check_text(object headers)
-    int puff_fields_take_text(puff_fields *f, tuple pairs) except -1
+    int puff_fields_take_text(puff_fields *f, object pairs) except -1
     void puff_fields_drop(puff_fields *f)
 
 cdef extern from *:
     const char *text_of "(const char *)PyUnicode_1BYTE_DATA" (object text)
-    object PyMethod_New(object function, object instance)
+
+cdef extern from "start_response.h":
+    int puff_start_response_init(int (*start)(object call, object status, object headers,
+                                              PyObject *exc_info) except -1) except -1
+    object puff_start_response_new(object call)
 
 cdef enum:
     QUEUE_HIGH = 65536  # a client that reads nothing holds this much of a response, no more
@@ -168,17 +173,15 @@ cdef class Call:
         puff_http_request_consume(self.req, there.len)
         return data
 
-    cdef int begin(self) except -1:
+    cdef int begin(self, int code, str status, object headers) except -1:
         """Hands the head to the core, which sends it with the first bytes."""
         cdef puff_fields fields
         cdef puff_str reason
-        if self.reason is None:
-            raise RuntimeError("the app did not call start_response() before its first bytes")
-        reason.ptr = text_of(self.reason) + 4
-        reason.len = len(self.reason) - 4
-        puff_fields_take_text(&fields, self.fields)
+        reason.ptr = text_of(status) + 4
+        reason.len = len(status) - 4
+        puff_fields_take_text(&fields, headers)
         cdef int rc = puff_http_response_start_as(
-            self.req, self.status, reason, fields.items, fields.n
+            self.req, code, reason, fields.items, fields.n
         )
         puff_fields_drop(&fields)
         if rc < 0:
@@ -186,13 +189,19 @@ cdef class Call:
         self.begun = True
         return 0
 
+    cdef int begin_late(self) except -1:
+        """Before the first bytes: what a thread has left of start_response()."""
+        if self.status is None:
+            raise RuntimeError("the app did not call start_response() before its first bytes")
+        return self.begin(_code(self.status), self.status, self.headers)
+
     cdef object send_now(self, bytes data, bint more):
         """Sends bytes; returns whether the client is slow to take them."""
         cdef int rc
         cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
         self.woken = False
         if not self.begun:
-            self.begin()
+            self.begin_late()
         if n < COPY_BELOW:
             rc = puff_http_response_body(self.req, PyBytes_AS_STRING(data), n, more, NULL, NULL)
         else:
@@ -227,36 +236,48 @@ cdef class Call:
 
     cdef int send(self, object data, bint more) except -1:
         """One piece of the body; returns when the next may be made."""
-        if type(data) is not bytes:
-            raise TypeError(f"a WSGI app's body is made of bytes, not {type(data).__name__}")
+        _is_empty(data)
         slow = self.on_loop(False, data, 0, more) if self.threaded else self.send_now(data, more)
         if slow:
             self.wait()
         return 0
 
-    def start_response(self, status, headers, exc_info=None, /):
-        """PEP 3333: begins the response, or begins it anew with an error's; returns write()."""
-        if exc_info is not None:
-            try:
-                if self.begun:
-                    raise exc_info[1].with_traceback(exc_info[2])
-            finally:
-                exc_info = None  # or it would be part of a cycle
-        elif self.reason is not None:
+    cdef int start(self, object status, object headers, PyObject *exc_info) except -1:
+        """PEP 3333's start_response(): begins the response, or begins it anew with an error's."""
+        if exc_info is not NULL:
+            if type(<object>exc_info) is not tuple:
+                raise TypeError("exc_info is a tuple, what sys.exc_info() returns")
+            if not self.take_back():
+                _raise(<object>exc_info)
+        elif self.status is not None:
             raise AssertionError("start_response() was called before, and not for an error")
-        code = _status(status)
-        self.fields = puff_fields_check_text(headers)
-        self.status, self.reason = code, status
-        return PyMethod_New(_write, self)
+        code = _code(status)
+        if not isinstance(headers, list):
+            raise TypeError(
+                f"headers are a list of (name, value) tuples, not {type(headers).__name__}"
+            )
+        if self.threaded:
+            self.headers = _checked(headers)
+        else:
+            self.begin(code, status, headers)
+        self.status = status
+        return 0
 
-    def write(self, data):
-        """PEP 3333's imperative way: sends bytes at once."""
-        if data:
+    cdef bint take_back(self) noexcept:
+        """False: the head has left."""
+        if self.begun and (self.threaded or puff_http_response_forget(self.req) < 0):
+            return False
+        self.begun = False
+        return True
+
+    def __call__(self, data):
+        """PEP 3333's write(), its imperative way: sends bytes at once."""
+        if not _is_empty(data):
             self.send(data, True)
 
     # ---- the app ---------------------------------------------------------------------------------
 
-    def __call__(self):
+    cdef int run(self) except -1:
         """Runs the app, on a greenlet or in a thread, to its end."""
         self.worker = green.current()
         if self.worker is not None:
@@ -275,12 +296,13 @@ cdef class Call:
         finally:
             self.worker = None
             self.end()
+        return 0
 
     cdef int serve(self) except -1:
         environ, self.environ = self.environ, None  # which has us in its wsgi.input
         result = None
         try:
-            result = self.server.app(environ, PyMethod_New(_start_response, self))
+            result = self.server.app(environ, puff_start_response_new(self))
             del environ
             self.send_all(result)
         finally:
@@ -300,7 +322,7 @@ cdef class Call:
             return False
         fd, at, left = region
         if not self.begun:
-            self.begin()
+            self.begin_late()
         waited = False
         while True:
             n = puff_http_response_file(self.req, fd, at, left)
@@ -329,7 +351,7 @@ cdef class Call:
         if type(result) is list or type(result) is tuple:
             return self.send(result[0] if len(result) == 1 else b"".join(result), False)
         for data in result:
-            if data:
+            if not _is_empty(data):
                 self.send(data, True)
                 call(_Turn())  # before the next piece is asked for this one is on its way
         return self.send(b"", False)
@@ -352,7 +374,9 @@ cdef class Call:
         if self.ended:
             return
         self.ended = True
-        if self.begun or puff_http_response_simple(self.req, 500, NULL) < 0:
+        if puff_http_response_forget(self.req) < 0 or puff_http_response_simple(
+            self.req, 500, NULL
+        ) < 0:
             puff_http_response_abort(self.req)
 
     cdef int end(self) except -1:
@@ -364,6 +388,7 @@ cdef class Call:
 
     def end_now(self):
         self.server.ended(self)
+        self.server = self.environ = None  # the app may keep us: nothing leads from here to it
         future, self.future = self.future, None
         if future is not None and not future.done():
             future.set_result(None)
@@ -378,7 +403,7 @@ cdef class Call:
 
     cdef bint leave_line(self) noexcept:
         """True if it was in line: its app does not begin any more."""
-        if not self.server.leave_line(self):
+        if self.server is None or not self.server.leave_line(self):
             return False
         self.give_up_now()
         self.end_now()
@@ -404,15 +429,45 @@ cdef class Call:
             green.throw_into(self.worker, self.worker.token, GreenletExit())
 
 
-# Every request binds these two to its Call: without a look-up.
-cdef object _start_response = Call.__dict__["start_response"]
-cdef object _write = Call.__dict__["write"]
+cdef int _start(object one, object status, object headers, PyObject *exc_info) except -1:
+    return (<Call>one).start(status, headers, exc_info)
+
+
+puff_start_response_init(_start)
+
+
+def run_call(Call one):
+    """In a thread."""
+    one.run()
+
+
+cdef bint _is_empty(object data) except -1:
+    if type(data) is not bytes:
+        raise TypeError(f"a WSGI app's body is made of bytes, not {type(data).__name__}")
+    return PyBytes_GET_SIZE(data) == 0
+
+
+cdef tuple _checked(object headers):
+    """A copy for later; raises if it cannot be sent."""
+    cdef puff_fields fields
+    puff_fields_take_text(&fields, headers)
+    puff_fields_drop(&fields)
+    return tuple(headers)
+
+
+cdef int _raise(object exc_info) except -1:
+    """Takes no part in the cycle that the traceback's frames make with it."""
+    try:
+        raise exc_info[1].with_traceback(exc_info[2])
+    finally:
+        exc_info = None
+
 
 # "200 OK" -> 200: an app has few, and uses them again and again.
 cdef dict _statuses = {}
 
 
-cdef int _status(object status) except -1:
+cdef int _code(object status) except -1:
     code = _statuses.get(status)
     if code is None:
         code = _parse_status(status)
