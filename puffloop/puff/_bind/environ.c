@@ -1,15 +1,14 @@
 /* environ.c - see environ.h. Keys and values are those of PEP 3333 and of CGI (RFC 3875 4.1).
  *
  * Every text is bytes in disguise: latin-1. Requests of a connection are much alike, so it keeps the last
- * values, and uses the same str again where the bytes are the same. It also keeps a dict with the keys of the
- * last request's fields: where the next one has the same names in the same places, a copy of that dict is its
- * environ, and only what differs is set:
+ * values, and uses the same str again where the bytes are the same. A copy of its base is the next environ, and
+ * only what differs is set. The base begins as the template with the connection's own keys; it gets
  *
- *     keys    template, connection                         of every request of the connection
- *     last    template, connection, HTTP_HOST, HTTP_...    while the fields' names stay
- *     environ = a copy of last (or of keys), + target, + values that are not those of last
+ *     the names of the fields  with the second request, until one has others; with many changes, never
+ *     the target               when two requests in a row have the same
  *
- * Invariant: last[names[i]] is values[i], or what no environ keeps where values[i] is NULL.
+ * Invariant: with has_names, base[kept[i].name] is kept[i].value, or what no environ has where that is NULL. An
+ * idle connection holds one dict, the structs below and the values.
  *
  * Two kinds of field never reach the app: a name with '_', which CGI cannot tell from one with '-', so that a
  * client could pass for a proxy that sets X-Real-IP; and Proxy, which would be HTTP_PROXY (httpoxy).
@@ -33,15 +32,21 @@ typedef struct target_texts {
     PyObject *uri, *path, *query; /* owned, or all NULL */
 } target_texts;
 
+/* A field by its place in the request. */
+typedef struct kept_field {
+    PyObject *name;  /* owned or NULL: its key */
+    PyObject *value; /* owned or NULL: the last value */
+} kept_field;
+
 typedef struct environ_conn {
-    PyObject *keys;                /* owned: the template with the connection's own keys */
-    PyObject *last;                /* owned or NULL: keys with those of the last request's fields */
-    target_texts target;           /* of the last request; empty if that was long */
-    bool last_has_target;          /* last has these texts, since two requests in a row had them */
-    PyObject *values[KEPT_FIELDS]; /* owned or NULL: the last field values, by place */
-    PyObject *names[KEPT_FIELDS];  /* owned or NULL: their keys */
-    size_t n_fields;               /* of the last request */
-    PyObject *method, *protocol; /* borrowed, they live for ever: those of keys and last, or NULL */
+    PyObject *base;              /* owned: what every request's environ is a copy of */
+    kept_field *kept;            /* owned; n_kept of them, for as many as the requests have had */
+    size_t n_kept;               /* at most KEPT_FIELDS */
+    size_t n_fields;             /* of the last request */
+    target_texts target;         /* of the last request; empty if that was long */
+    PyObject *method, *protocol; /* borrowed, they live for ever: those of base, or NULL */
+    bool has_names;              /* base has the keys of the last request's fields */
+    bool has_target;             /* base has target's texts, since two requests in a row had them */
     bool used;                   /* it has had a request */
     int misses;                  /* in a row: requests with other names than the one before */
 } environ_conn;
@@ -50,6 +55,7 @@ static PyObject *key_method, *key_path, *key_query, *key_protocol, *key_scheme, 
     *key_addr, *key_port, *key_server, *key_server_port, *key_type, *key_length, *key_uri,
     *key_cookie, *key_raw_uri;
 static PyObject *http_10, *http_11, *empty, *comma, *semicolon;
+static PyObject *shared[5]; /* owned or NULL: the last connection's addresses, ports, scheme */
 static PyObject *field_keys[PUFF_HTTP_FIELD_COUNT]; /* owned: "HTTP_ACCEPT"; [OTHER] is NULL */
 static PyObject *method_names[PUFF_HTTP_METHOD_COUNT];
 
@@ -131,6 +137,16 @@ static int put_target(PyObject *env, const target_texts *t) {
 
 /* ---- connection ------------------------------------------------------------------------------ */
 
+/* The same str again where the connection before this one had the same: most share an address. */
+static PyObject *shared_text(PyObject *key, puff_str s) {
+    PyObject **kept = key == key_addr     ? &shared[0]
+                      : key == key_server ? &shared[1]
+                      : key == key_port   ? &shared[2]
+                      : key == key_scheme ? &shared[3]
+                                          : &shared[4];
+    return kept_text(kept, s);
+}
+
 /* REMOTE_ADDR and REMOTE_PORT, or the two of the server. A Unix socket has neither. */
 static int set_address(PyObject *dict, PyObject *key, PyObject *port_key,
                        const struct sockaddr *addr) {
@@ -140,8 +156,9 @@ static int set_address(PyObject *dict, PyObject *key, PyObject *port_key,
     if (addr && addr->sa_family != AF_UNIX)
         len = puff_http_addr_text(addr, text, sizeof text, &port);
     if (len <= 0) return PyDict_SetItem(dict, key, empty);
-    if (set_take(dict, key, latin1((puff_str){text, (size_t)len})) < 0) return -1;
-    return set_take(dict, port_key, PyUnicode_FromFormat("%d", (int)port));
+    if (set_take(dict, key, shared_text(key, (puff_str){text, (size_t)len})) < 0) return -1;
+    len = snprintf(text, sizeof text, "%d", (int)port);
+    return set_take(dict, port_key, shared_text(port_key, (puff_str){text, (size_t)len}));
 }
 
 /* SERVER_NAME and SERVER_PORT must be there and not be empty. */
@@ -164,10 +181,10 @@ static int reserve(PyObject *dict) {
 
 static PyObject *first_keys(PyObject *template_, const puff_http_request *req) {
     PyObject *keys = PyDict_Copy(template_);
-    if (keys &&
-        (reserve(keys) < 0 ||
-         set_address(keys, key_addr, key_port, puff_http_conn_peer(req->conn)) < 0 ||
-         set_server(keys, req->conn) < 0 || set_take(keys, key_scheme, latin1(req->scheme)) < 0))
+    if (keys && (reserve(keys) < 0 ||
+                 set_address(keys, key_addr, key_port, puff_http_conn_peer(req->conn)) < 0 ||
+                 set_server(keys, req->conn) < 0 ||
+                 set_take(keys, key_scheme, shared_text(key_scheme, req->scheme)) < 0))
         Py_CLEAR(keys);
     return keys;
 }
@@ -180,8 +197,8 @@ static environ_conn *conn_of(PyObject *template_, puff_http_request *req) {
         PyErr_NoMemory();
         return NULL;
     }
-    c->keys = first_keys(template_, req);
-    if (!c->keys) {
+    c->base = first_keys(template_, req);
+    if (!c->base) {
         PyMem_Free(c);
         return NULL;
     }
@@ -191,13 +208,13 @@ static environ_conn *conn_of(PyObject *template_, puff_http_request *req) {
 
 void puff_environ_conn_free(void *conn_data) {
     environ_conn *c = conn_data;
-    Py_XDECREF(c->keys);
-    Py_XDECREF(c->last);
+    Py_XDECREF(c->base);
     drop_target(&c->target);
-    for (int i = 0; i < KEPT_FIELDS; i++) {
-        Py_XDECREF(c->values[i]);
-        Py_XDECREF(c->names[i]);
+    for (size_t i = 0; i < c->n_kept; i++) {
+        Py_XDECREF(c->kept[i].value);
+        Py_XDECREF(c->kept[i].name);
     }
+    PyMem_Free(c->kept);
     PyMem_Free(c);
 }
 
@@ -232,10 +249,10 @@ static int set_field(PyObject *env, PyObject *key, PyObject *value) {
 
 static int add_field(environ_conn *c, PyObject *env, size_t place, const puff_http_field *f) {
     PyObject *key = f->id ? Py_NewRef(field_keys[f->id]) : key_of_name(f->name);
-    if (place < KEPT_FIELDS) Py_XSETREF(c->names[place], Py_XNewRef(key));
+    if (place < c->n_kept) Py_XSETREF(c->kept[place].name, Py_XNewRef(key));
     if (!key) return PyErr_Occurred() ? -1 : 0;
     PyObject *value =
-        place < KEPT_FIELDS ? kept_text(&c->values[place], f->value) : latin1(f->value);
+        place < c->n_kept ? kept_text(&c->kept[place].value, f->value) : latin1(f->value);
     int rc = value ? set_field(env, key, value) : -1;
     Py_XDECREF(value);
     Py_DECREF(key);
@@ -259,55 +276,80 @@ static bool is_key(PyObject *key, puff_str name) {
 }
 
 static bool has_last_names(const environ_conn *c, const puff_http_request *req) {
-    if (!c->last || req->n_fields != c->n_fields) return false;
+    if (!c->has_names || req->n_fields != c->n_fields) return false;
     for (size_t i = 0; i < req->n_fields; i++) {
         const puff_http_field *f = &req->fields[i];
-        if (f->id ? c->names[i] != field_keys[f->id] : !is_key(c->names[i], f->name)) return false;
+        PyObject *name = c->kept[i].name;
+        if (f->id ? name != field_keys[f->id] : !is_key(name, f->name)) return false;
     }
     return true;
 }
 
-/* env is a copy of last: sets what differs. */
+/* env is a copy of base, which has the names: sets what differs. */
 static int change_fields(environ_conn *c, PyObject *env, const puff_http_request *req) {
     c->misses = 0;
     for (size_t i = 0; i < req->n_fields; i++) {
         puff_str value = req->fields[i].value;
-        if (is_text(c->values[i], value)) continue;
+        kept_field *kept = &c->kept[i];
+        if (is_text(kept->value, value)) continue;
         PyObject *text = latin1(value);
         if (!text) return -1;
         int rc = 0;
-        if (value.len <= KEPT_VALUE && (rc = PyDict_SetItem(c->last, c->names[i], text)) == 0)
-            Py_XSETREF(c->values[i], Py_NewRef(text));
-        if (rc == 0) rc = PyDict_SetItem(env, c->names[i], text);
+        if (value.len <= KEPT_VALUE && (rc = PyDict_SetItem(c->base, kept->name, text)) == 0)
+            Py_XSETREF(kept->value, Py_NewRef(text));
+        if (rc == 0) rc = PyDict_SetItem(env, kept->name, text);
         Py_DECREF(text);
         if (rc < 0) return -1;
     }
     return 0;
 }
 
-/* Makes last of the names and values that add_fields() has left; none if they are not one for each. */
-static int keep_names(environ_conn *c) {
-    PyObject *last = PyDict_Copy(c->keys);
-    if (!last) return -1;
+/* Every field has a key, and no two have the same. */
+static bool has_a_key_each(const environ_conn *c) {
     for (size_t i = 0; i < c->n_fields; i++) {
-        if (!c->names[i]) goto none;
-        if (PyDict_SetItem(last, c->names[i], c->values[i] ? c->values[i] : empty) < 0) {
-            Py_DECREF(last);
-            return -1;
-        }
+        if (!c->kept[i].name) return false;
+        for (size_t j = 0; j < i; j++)
+            if (PyUnicode_Compare(c->kept[i].name, c->kept[j].name) == 0) return false;
     }
-    if ((size_t)PyDict_GET_SIZE(last) != (size_t)PyDict_GET_SIZE(c->keys) + c->n_fields) goto none;
-    c->last = last;
-    c->last_has_target = false;
+    return true;
+}
+
+/* Takes the last request's names out of base. */
+static void forget_names(environ_conn *c) {
+    for (size_t i = 0; c->has_names && i < c->n_fields; i++)
+        if (PyDict_DelItem(c->base, c->kept[i].name) < 0) PyErr_Clear(); /* half put */
+    c->has_names = false;
+}
+
+/* Puts the names and values that add_fields() has left into base. */
+static int keep_names(environ_conn *c) {
+    if (!has_a_key_each(c)) return 0;
+    c->has_names = true;
+    for (size_t i = 0; i < c->n_fields; i++) {
+        const kept_field *kept = &c->kept[i];
+        if (PyDict_SetItem(c->base, kept->name, kept->value ? kept->value : empty) < 0) return -1;
+    }
     return 0;
-none:
-    Py_DECREF(last);
+}
+
+/* Room for n fields, if they are to be kept. */
+static int reserve_kept(environ_conn *c, size_t n) {
+    if (n > KEPT_FIELDS) n = KEPT_FIELDS;
+    if (n <= c->n_kept) return 0;
+    kept_field *more = PyMem_Realloc(c->kept, n * sizeof *more);
+    if (!more) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    memset(more + c->n_kept, 0, (n - c->n_kept) * sizeof *more);
+    c->kept = more;
+    c->n_kept = n;
     return 0;
 }
 
 static int add_fields(environ_conn *c, PyObject *env, const puff_http_request *req) {
-    Py_CLEAR(c->last);
     c->n_fields = req->n_fields;
+    if (reserve_kept(c, req->n_fields) < 0) return -1;
     for (size_t i = 0; i < req->n_fields; i++)
         if (add_field(c, env, i, &req->fields[i]) < 0) return -1;
     bool first = !c->used; /* it may carry one request only: then nothing was kept in vain */
@@ -324,9 +366,7 @@ static int set_constant(environ_conn *c, PyObject *env, PyObject *key, PyObject 
                         PyObject *value) {
     if (*kept == value) return 0;
     *kept = NULL;
-    if (PyDict_SetItem(c->keys, key, value) < 0 || PyDict_SetItem(env, key, value) < 0 ||
-        (c->last && PyDict_SetItem(c->last, key, value) < 0))
-        return -1;
+    if (PyDict_SetItem(c->base, key, value) < 0 || PyDict_SetItem(env, key, value) < 0) return -1;
     *kept = value;
     return 0;
 }
@@ -337,17 +377,15 @@ static int set_method(environ_conn *c, PyObject *env, const puff_http_request *r
     return set_take(env, key_method, latin1(req->method));
 }
 
-/* alike: env is a copy of last. */
-static int set_target(environ_conn *c, PyObject *env, bool alike, PyObject *root,
+static int set_target(environ_conn *c, PyObject *env, PyObject *root,
                       const puff_http_request *req) {
     if (is_text(c->target.uri, req->target)) {
-        if (!alike) return put_target(env, &c->target);
-        if (c->last_has_target) return 0;
-        if (put_target(c->last, &c->target) < 0) return -1;
-        c->last_has_target = true;
+        if (c->has_target) return 0;
+        if (put_target(c->base, &c->target) < 0) return -1;
+        c->has_target = true;
         return put_target(env, &c->target);
     }
-    c->last_has_target = false;
+    c->has_target = false;
     if (make_target(&c->target, root, req) < 0 || put_target(env, &c->target) < 0) return -1;
     if (req->target.len > KEPT_VALUE) drop_target(&c->target);
     return 0;
@@ -358,9 +396,10 @@ PyObject *puff_environ_new(PyObject *template_, PyObject *root, PyObject *input,
     environ_conn *c = conn_of(template_, req);
     if (!c) return NULL;
     bool alike = has_last_names(c, req);
-    PyObject *env = PyDict_Copy(alike ? c->last : c->keys);
+    if (!alike) forget_names(c);
+    PyObject *env = PyDict_Copy(c->base);
     if (!env) return NULL;
-    if (set_method(c, env, req) < 0 || set_target(c, env, alike, root, req) < 0 ||
+    if (set_method(c, env, req) < 0 || set_target(c, env, root, req) < 0 ||
         set_constant(c, env, key_protocol, &c->protocol, req->version == 10 ? http_10 : http_11) <
             0 ||
         PyDict_SetItem(env, key_input, input) < 0 ||
