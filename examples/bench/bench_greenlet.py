@@ -1,4 +1,5 @@
-"""Sync code beside the loop: greenlets of Puff and of gevent, asgiref on Puff and on threads."""
+"""Sync code beside the loop: greenlets of Puff and of gevent, asgiref on Puff and on threads, and
+what each of the two patches."""
 
 from __future__ import annotations
 
@@ -21,15 +22,29 @@ CASES = {
 }
 
 
+PATCHED = {"puff.monkey": "puff", "gevent.monkey": "gevent"}
+MONKEY = {
+    "patched: 1 KiB over TCP and back, 1 connection": "echo_1",
+    "patched: the same, 64 connections": "echo_64",
+    "patched: requests.Session().get(), 16 at once": "requests_16",
+    "patched: time.sleep(0), 64 of them": "sleep_0",
+    "patched: threading.Lock, free": "free_lock",
+    "patched: threading.Lock, handed over": "lock",
+    "patched: threading.Event, there and back": "event",
+    "patched: queue.Queue(1)": "queues",
+    "patched: queue.SimpleQueue": "simple_queues",
+}
+
+
 def main() -> None:
-    work = str(HERE / "work_greenlet.py")
+    work, monkey = str(HERE / "work_greenlet.py"), str(HERE / "work_monkey.py")
+    table = [(title, work, case, who) for title, (case, who) in CASES.items()]
+    table += [(title, monkey, case, PATCHED) for title, case in MONKEY.items()]
     cases = {
-        title: compare(
-            title, {name: partial(worker, work, key, case) for name, key in contenders.items()}
-        )
-        for title, (case, contenders) in CASES.items()
+        title: compare(title, {name: partial(worker, file, key, case) for name, key in who.items()})
+        for title, file, case, who in table
     }
-    save("greenlet", cases, ["gevent", "greenlet", "asgiref", "uvloop"])
+    save("greenlet", cases, ["gevent", "greenlet", "asgiref", "uvloop", "requests"])
 
 
 if __name__ == "__main__":

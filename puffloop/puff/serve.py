@@ -16,6 +16,7 @@ import logging
 import signal
 import socket
 import sys
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -120,7 +121,9 @@ class _Worker:
         loop.set_watchdog(self._config.watchdog_ms)
         try:
             if self._config.monkey:
-                import_module("puff.monkey").patch_all()
+                with warnings.catch_warnings():  # of ours only click has been imported by now
+                    warnings.filterwarnings("ignore", "imported before puff.monkey")
+                    import_module("puff.monkey").patch_all()
             app = import_path(self._config.app)
             if not callable(app):
                 raise AppImportError(

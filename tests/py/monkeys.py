@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,9 @@ TOGETHER_S = 5.0
 
 @contextmanager
 def patched() -> Iterator[None]:
-    puff.monkey.patch_all()
+    with warnings.catch_warnings():  # pytest's modules are there already
+        warnings.filterwarnings("ignore", "imported before puff.monkey")
+        puff.monkey.patch_all()
     try:
         yield
     finally:

@@ -23,6 +23,10 @@ from puff.greenlet import GreenletExit
 Pair = tuple[socket.socket, socket.socket]
 
 
+# Here pytest and others have been imported.
+pytestmark = pytest.mark.filterwarnings("ignore:imported before puff.monkey")
+
+
 @pytest.fixture(autouse=True)
 def _monkey() -> Iterator[None]:
     with patched():

@@ -22,6 +22,9 @@ from monkeys import CROWD, DELAY_S, TOGETHER_S, crowd, killed, on_greenlet, patc
 import puff.monkey
 from puff.greenlet import GreenletExit
 
+# Here pytest and others have been imported.
+pytestmark = pytest.mark.filterwarnings("ignore:imported before puff.monkey")
+
 
 @pytest.fixture(autouse=True)
 def _monkey() -> Iterator[None]:

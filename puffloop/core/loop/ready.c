@@ -86,12 +86,23 @@ static const puff__kind kind = {.close = close_set};
 
 static void on_edges(uv_poll_t *uv, int status, int events);
 
+/* Never one of the standard streams' numbers: a program that has closed those for a while puts them
+ * back by dup2(), onto whoever has the number by then. */
+static int create_set(void) {
+    int low = epoll_create1(EPOLL_CLOEXEC);
+    if (low < 0 || low > STDERR_FILENO) return low < 0 ? -errno : low;
+    int fd = fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (fd < 0) fd = -errno;
+    close(low);
+    return fd;
+}
+
 static int make_set(puff_loop *loop) {
     puff__ready_set *set = puff_calloc(loop->alloc, 1, sizeof *set);
     if (!set) return PUFF_ENOMEM;
     set->loop = loop;
-    set->epfd = epoll_create1(EPOLL_CLOEXEC);
-    int rc = set->epfd < 0 ? -errno : uv_poll_init(&loop->uv, &set->uv, set->epfd);
+    set->epfd = create_set();
+    int rc = set->epfd < 0 ? set->epfd : uv_poll_init(&loop->uv, &set->uv, set->epfd);
     if (rc) goto fail;
     set->uv.data = (void *)&kind;
     uv_unref((uv_handle_t *)&set->uv);

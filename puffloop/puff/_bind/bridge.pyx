@@ -306,8 +306,19 @@ def flow_locals():
     thread.
     """
     cdef green.Worker worker = green.current()
+    if worker is not None:
+        return _flow_of(worker)
+    worker = green.forked()
     if worker is None:
         return None
+    loop = _get_running_loop()  # a loop of the child's own
+    try:
+        return _flow_of(worker)
+    finally:
+        green.show_loop(loop)
+
+
+cdef object _flow_of(green.Worker worker):
     if worker.bridge is None:
         return _of_worker(worker)
     task = _task_of(worker)

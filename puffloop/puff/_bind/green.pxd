@@ -50,6 +50,8 @@ cdef class Worker:
 
 # The worker that runs in this thread now, or None.
 cdef Worker current()
+# In a forked child: the worker whose sync code goes on there, no longer on a loop; or None.
+cdef Worker forked()
 # Between these two nothing parks, and a puff call returns its awaitable: for a core callback that
 # runs the user's Python (a parameter's __index__, a destructor) while core structs are half
 # changed.

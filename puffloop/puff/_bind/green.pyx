@@ -14,6 +14,7 @@ is hidden while a worker runs.
 """
 
 import asyncio
+import os
 
 from puff._bind.loop cimport LoopBase, running
 
@@ -35,6 +36,7 @@ cdef extern from *:
     #include "greenlet/greenlet.h"
 
     static __thread PyObject *puff_current_worker; /* borrowed: the worker is on the stack */
+    static __thread PyObject *puff_forked_worker;  /* the same, in a child that it has forked */
 
     static PyObject *puff_current_greenlet(void) { return (PyObject *)PyGreenlet_GetCurrent(); }
     static PyObject *puff_new_greenlet(PyObject *run) {
@@ -58,6 +60,7 @@ cdef extern from *:
     }
     """
     PyObject *puff_current_worker
+    PyObject *puff_forked_worker
     void PyGreenlet_Import()
     object puff_current_greenlet()
     object puff_new_greenlet(object run)
@@ -143,6 +146,12 @@ cpdef int _run(Worker worker) except -1:
     return 0
 
 
+cdef void _forget_fork(Worker worker) noexcept:
+    global puff_forked_worker
+    if puff_forked_worker is <PyObject *>worker:
+        puff_forked_worker = NULL
+
+
 cdef class Worker:
     def __call__(self):
         """The life of the greenlet: job after job, until GreenletExit finds it idle."""
@@ -165,6 +174,7 @@ cdef class Worker:
                 self.loop.call_exception_handler(
                     {"message": "unhandled exception in a greenlet", "exception": exc}
                 )
+            _forget_fork(self)
             self.job = self.locals = None
             puff_set_context(None)  # an idle worker keeps no request's variables alive
             if pool.n_idle >= MAX_IDLE:
@@ -178,6 +188,23 @@ cdef Worker current():
     if puff_current_worker is NULL:
         return None
     return <Worker>puff_current_worker
+
+
+cdef Worker forked():
+    if puff_forked_worker is NULL:
+        return None
+    return <Worker>puff_forked_worker
+
+
+def _after_fork_in_child():
+    """What goes on in the child is plain code: the loop that it would park on is the parent's."""
+    global puff_current_worker, puff_forked_worker
+    if puff_current_worker is not NULL:
+        puff_forked_worker = puff_current_worker
+        puff_current_worker = NULL
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 cdef PyObject *hide() noexcept:

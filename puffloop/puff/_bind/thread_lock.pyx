@@ -12,11 +12,14 @@ release what another has acquired.
 
 from _thread import TIMEOUT_MAX, allocate_lock
 
+cimport cython
+
 from puff._bind cimport green
 from puff._bind.gate cimport Gate, Turn
 from puff._bind.loop cimport running
 
 
+@cython.final  # as threading's is
 cdef class Lock(Gate):
     """threading.Lock()."""
 
@@ -24,6 +27,9 @@ cdef class Lock(Gate):
 
     def __cinit__(self):
         self.real = allocate_lock()
+
+    def __init__(self):
+        pass  # takes nothing
 
     cdef bint enter(self, Turn turn) except -1:
         turn.answer = True

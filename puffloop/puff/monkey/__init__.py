@@ -18,8 +18,11 @@ runs it does what it always did, and blocks. docs/monkey.md says what is replace
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
+from typing import Any
 
+from puff.monkey._late import importers
 from puff.monkey._patches import Patches
 
 __all__ = ["patch_all", "patched", "unpatch_all"]
@@ -47,13 +50,22 @@ def patch_all(
     """Replace what blocks in the standard library, or the parts of it that are True.
 
     For the whole process, and at any time; but names that others have imported already (`from time
-    import sleep`) stay as they are: call it first. A second call adds what the first left out.
+    import sleep`) stay as they are: call it first. A RuntimeWarning names them. A second call adds
+    what the first left out.
     """
     wanted = locals()
+    replaced: dict[str, Any] = {}
     for noun in _NOUNS:
         if wanted[noun] and noun not in _done:
             patches = _done[noun] = Patches()
             import_module(f"puff.monkey.{noun}").patch(patches)
+            replaced |= patches.of_modules
+    if late := importers(replaced):
+        warnings.warn(
+            f"imported before puff.monkey.patch_all(), and blocking still: {late}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def patched() -> frozenset[str]:

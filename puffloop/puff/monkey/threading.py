@@ -54,6 +54,7 @@ class GreenletThread(threading.Thread):
         self._ident = ident
         self._native_id = threading.get_native_id()
         self._started.set()  # type: ignore[attr-defined]
+        threading._dangling.discard(self)  # type: ignore[attr-defined]
 
     def is_alive(self) -> bool:
         return True
