@@ -250,6 +250,65 @@ def test_a_thread_serves_greenlets_by_queue() -> None:
     assert not thread.is_alive()
 
 
+def test_a_simple_queue_passes_over_who_was_killed_in_line() -> None:
+    q: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    async def main() -> list[Any]:
+        waiting = [puff.spawn(q.get) for _ in range(4)]
+        await puff.sleep_ms(10)
+        waiting[0].kill()  # while it stands in line
+        await puff.sleep_ms(10)
+        waiting[1].kill()
+        q.put(1)  # lets it in, before the kill has reached it
+        q.put(2)
+        return await puff.join_all(waiting[2:], timeout=10)
+
+    assert puff.run(main()) == [1, 2]
+    assert q.empty()
+
+
+def test_a_simple_queue_between_threads_and_greenlets() -> None:
+    q: queue.SimpleQueue[int] = queue.SimpleQueue()
+    got: list[int] = []
+
+    def take() -> None:
+        while (item := q.get(timeout=20)) >= 0:
+            got.append(item)
+
+    threads = [threading.Thread(target=take) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+
+    def put_all() -> None:
+        for i in range(2000):
+            q.put(i)
+            if i % 50 == 0:
+                time.sleep(0)
+        for _ in range(6):
+            q.put(-1)
+
+    together(take, take, take, put_all)
+    for thread in threads:
+        thread.join(20)
+    assert sorted(got) == list(range(2000))
+
+
+def test_a_simple_queue_refuses_what_it_always_refused() -> None:
+    def work() -> None:
+        q: queue.SimpleQueue[int] = queue.SimpleQueue()
+        with pytest.raises(ValueError):
+            q.get(timeout=-1)
+        with pytest.raises(OverflowError):
+            q.get(timeout=1e20)
+        for args in ((True, 0), (False,), (True, 0.01)):
+            with pytest.raises(queue.Empty):
+                q.get(*args)
+        q.put(1, False, 5)
+        assert (q.qsize(), q.get(False), q.empty()) == (1, 1, True)
+
+    on_greenlet(work)
+
+
 # ---- identity and locals -------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ cdef class Turn(TimedWaiter):
 
 
 cdef class Gate:
-    cdef object line     # OrderedDict: Turn -> None
+    cdef object line     # OrderedDict: Turn -> None; () until the first
     cdef object __weakref__
 
     # Overrides, in any thread. enter() takes what is there now (sets turn.answer) or says False;

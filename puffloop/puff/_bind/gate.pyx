@@ -21,6 +21,7 @@ from puff._bind.loop cimport running
 from puff._bind.waiter cimport W_ABANDONED, call
 
 cdef object _get_running_loop = asyncio._get_running_loop
+cdef tuple _nobody = ()  # the line until somebody stands in it: most never see one
 
 
 cdef class Turn(TimedWaiter):
@@ -31,6 +32,8 @@ cdef class Turn(TimedWaiter):
         elif self.timeout is not None and self.timeout <= 0:
             self.miss()
         else:
+            if self.gate.line is _nobody:
+                self.gate.line = OrderedDict()
             self.gate.line[self] = None
             if self.timeout is not None:
                 self.arm_seconds(self.timeout)
@@ -57,7 +60,8 @@ cdef class Turn(TimedWaiter):
 
     cdef void abandon(self) noexcept:
         self.disarm()
-        self.gate.line.pop(self, None)
+        if self.gate.line is not _nobody:
+            self.gate.line.pop(self, None)
         self.untaken()
 
     cdef void untaken(self) noexcept:
@@ -72,7 +76,7 @@ def _deliver(Turn turn):
 
 cdef class Gate:
     def __cinit__(self, *args, **kwargs):
-        self.line = OrderedDict()
+        self.line = _nobody
 
     cdef bint enter(self, Turn turn) except -1:
         raise NotImplementedError

@@ -77,7 +77,18 @@ cdef class Lock(Gate):
 
     def _at_fork_reinit(self):
         self.real._at_fork_reinit()
-        self.line.clear()
+        self.line = ()
+
+    # What threading.Condition does by calls of its own when its lock has none of these.
+
+    def _is_owned(self):
+        return self.real.locked()
+
+    def _release_save(self):
+        self.release()
+
+    def _acquire_restore(self, state):
+        self.acquire()
 
     def __repr__(self):
         state = "locked" if self.real.locked() else "unlocked"
