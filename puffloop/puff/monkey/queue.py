@@ -88,7 +88,7 @@ class SimpleQueue:
             return False
         return True
 
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__: Any = classmethod(GenericAlias)
 
 
 def patch(patches: Patches) -> None:

@@ -14,6 +14,7 @@ import errno
 import functools
 import os
 import socket
+from _socket import MSG_DONTWAIT
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +76,29 @@ def _waits_for(events: int, name: str) -> _Method:
     return call
 
 
+def _flagged(events: int, name: str, n_before: int) -> _Method:
+    """The same for calls with flags after so many arguments. Without a timeout those say what
+    turning the socket to 0 and back says elsewhere, by two system calls."""
+    method: _Method = getattr(_raw, name)
+    waits = _waits_for(events, name)
+
+    @functools.wraps(method)
+    def call(self: socket.socket, *args: Any, **kwargs: Any) -> Any:
+        if kwargs or not args or len(args) > n_before or not parks():
+            return waits(self, *args, **kwargs)
+        if self.gettimeout() is not None:
+            return waits(self, *args)
+        args += (0,) * (n_before - len(args))  # recv_into()'s nbytes
+        while True:
+            try:
+                return method(self, *args, MSG_DONTWAIT)
+            except (BlockingIOError, InterruptedError):
+                pass
+            wait(self.fileno(), events, None)
+
+    return call
+
+
 def _of_buffers(method: _Method) -> _Method:
     """Its first argument is gone through at each attempt, which a generator can be once."""
 
@@ -88,13 +112,25 @@ def _of_buffers(method: _Method) -> _Method:
 # ---- sending -------------------------------------------------------------------------------------
 
 
+def _sent_at_once(sock: socket.socket, data: bytes, flags: int) -> int:
+    """How much leaves without a wait, and without turning a timeout that the socket has off."""
+    if sock.gettimeout() is not None:
+        return 0
+    try:
+        return _raw.send(sock, data, flags | MSG_DONTWAIT)
+    except (BlockingIOError, InterruptedError):
+        return 0
+
+
 @functools.wraps(_raw.sendall)
 def _sendall(self: socket.socket, data: Any, flags: int = 0, /) -> None:
     if not cooperates(self):
         return _raw.sendall(self, data, flags)
     deadline = Deadline(self.gettimeout())
+    sent = _sent_at_once(self, data, flags) if type(data) is bytes and data else 0
+    if sent and sent == len(data):
+        return None
     with memoryview(data) as view, view.cast("B") as octets:
-        sent = 0
         while True:
             sent += until_done(self, WRITABLE, deadline, _raw.send, octets[sent:], flags)
             if sent >= len(octets):
@@ -202,7 +238,8 @@ def _detach(self: socket.socket) -> int:
     return _original_detach(self)
 
 
-_RECEIVING = ("recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into")
+_RECEIVING = ("recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into")
+_FLAGGED = (("recv", READABLE, 1), ("recv_into", READABLE, 2), ("send", WRITABLE, 1))
 _OTHERS: dict[str, _Method] = {
     "_real_close": _real_close,
     "connect": _connect,
@@ -217,8 +254,9 @@ _OTHERS: dict[str, _Method] = {
 def patch(patches: Patches) -> None:
     for name in (*_RECEIVING, "_accept"):
         patches.replace(socket.socket, name, _waits_for(READABLE, name))
-    for name in ("send", "sendmsg"):
-        patches.replace(socket.socket, name, _waits_for(WRITABLE, name))
+    patches.replace(socket.socket, "sendmsg", _waits_for(WRITABLE, "sendmsg"))
+    for name, events, n_before in _FLAGGED:
+        patches.replace(socket.socket, name, _flagged(events, name, n_before))
     for name in ("recvmsg_into", "sendmsg"):
         patches.replace(socket.socket, name, _of_buffers(getattr(socket.socket, name)))
     for name, method in _OTHERS.items():
