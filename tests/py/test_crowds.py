@@ -49,6 +49,65 @@ async def main():
 puff.run(asyncio.wait_for(main(), 80))
 """
 
+WSGI = """
+import asyncio, os, resource, sys
+import puff, puff.wsgi
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+N = 10_000 if hard == resource.RLIM_INFINITY else min(10_000, hard - 400)
+resource.setrlimit(resource.RLIMIT_NOFILE, (N + 400, hard))
+
+CLIENT = '''
+import socket, sys
+port, n, pid = map(int, sys.argv[1:])
+CRLF = bytes([13, 10]).decode()
+
+def held():
+    for line in open(f"/proc/{pid}/smaps_rollup"):
+        if line.startswith("Private_Dirty"):
+            return int(line.split()[1]) * 1024
+
+def ask(tag, sockets):
+    for i, s in enumerate(sockets):
+        lines = [f"GET /{tag}-{i} HTTP/1.1", "Host: crowd", "User-Agent: crowd", "Accept: */*"]
+        s.sendall(CRLF.join([*lines, "", ""]).encode())
+    for i, s in enumerate(sockets):
+        got = b""
+        while not got.endswith(b"<%s-%d>" % (tag.encode(), i)):
+            piece = s.recv(4096)
+            assert piece and got.count(b"<") == 0, (tag, i, got)
+            got += piece
+
+def opened(n):
+    return [socket.create_connection(("127.0.0.1", port), 30) for _ in range(n)]
+
+few, sockets = opened(100), []
+ask("few", few)
+before = held()
+for start in range(0, n, 100):
+    new = opened(100)
+    ask(f"first{start}", new)
+    sockets += new
+first = held() - before
+for round in "second", "third":
+    ask(round, sockets)  # all at once
+print(len(sockets), first // len(sockets))
+'''
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"<%s>" % environ["PATH_INFO"][1:].encode()]
+
+async def main():
+    options = {"backlog": 1024, "http": {"max_connections": N + 200}}
+    async with puff.wsgi.Server(app, bind="127.0.0.1:0", **options) as server:
+        port = server.addresses[0].rpartition(":")[2]
+        argv = [sys.executable, "-c", CLIENT, port, str((N - 100) // 100 * 100), str(os.getpid())]
+        client = await asyncio.create_subprocess_exec(*argv)
+        assert await asyncio.wait_for(client.wait(), 80) == 0
+
+puff.run(main())
+"""
+
 HAMMER = """
 import asyncio, os, sys, threading, time
 import puff
@@ -231,6 +290,14 @@ finally:
 @pytest.mark.timeout(100)
 def test_ten_thousand_connections_on_one_loop(run_python) -> None:
     assert int(run_python(CONNECTIONS, timeout=90).stdout) > 1000
+
+
+@pytest.mark.timeout(100)
+def test_ten_thousand_keep_alive_connections_of_a_wsgi_app(run_python) -> None:
+    """From another process; each answer is its own. What one holds after a request is bounded."""
+    n, held = map(int, run_python(WSGI, timeout=90).stdout.split())
+    assert n > 1000
+    assert held < 2700  # 2.2 KiB measured
 
 
 @pytest.mark.parametrize("how", ["sleeps", "works", "closes"])

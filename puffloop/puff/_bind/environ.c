@@ -56,6 +56,7 @@ static PyObject *key_method, *key_path, *key_query, *key_protocol, *key_scheme, 
     *key_cookie, *key_raw_uri;
 static PyObject *http_10, *http_11, *empty, *comma, *semicolon;
 static PyObject *shared[5]; /* owned or NULL: the last connection's addresses, ports, scheme */
+static PyObject *recent[KEPT_FIELDS]; /* owned or NULL: a value of any connection, by place */
 static PyObject *field_keys[PUFF_HTTP_FIELD_COUNT]; /* owned: "HTTP_ACCEPT"; [OTHER] is NULL */
 static PyObject *method_names[PUFF_HTTP_METHOD_COUNT];
 
@@ -116,12 +117,17 @@ static void drop_target(target_texts *t) {
     Py_CLEAR(t->query);
 }
 
+/* PATH_INFO; uri itself where that is the same text. CGI knows no "*" of OPTIONS. */
+static PyObject *path_of(PyObject *uri, PyObject *root, const puff_http_request *req) {
+    if (puff_str_eq(req->path, PUFF_STR("*"))) return Py_NewRef(empty);
+    bool same = req->path.len == req->target.len && !memchr(req->path.ptr, '%', req->path.len);
+    return path_below(same ? Py_NewRef(uri) : decoded(req->path), root);
+}
+
 static int make_target(target_texts *t, PyObject *root, const puff_http_request *req) {
     drop_target(t);
     t->uri = latin1(req->target);
-    /* CGI knows no "*" of OPTIONS: a path is empty, or begins with a slash. */
-    t->path =
-        path_below(decoded(puff_str_eq(req->path, PUFF_STR("*")) ? PUFF_STR("") : req->path), root);
+    t->path = t->uri ? path_of(t->uri, root, req) : NULL;
     t->query = latin1(req->query);
     if (t->uri && t->path && t->query) return 0;
     drop_target(t);
@@ -179,12 +185,20 @@ static int reserve(PyObject *dict) {
     return 0;
 }
 
+/* Room for the fields too, from the begin: what a dict grows out of later stays in the heap, a hole
+ * for each connection. */
+static int make_room(PyObject *keys) {
+    if (PyDict_SetItem(keys, key_cookie, Py_None) < 0) return -1;
+    return PyDict_DelItem(keys, key_cookie);
+}
+
 static PyObject *first_keys(PyObject *template_, const puff_http_request *req) {
     PyObject *keys = PyDict_Copy(template_);
     if (keys && (reserve(keys) < 0 ||
                  set_address(keys, key_addr, key_port, puff_http_conn_peer(req->conn)) < 0 ||
                  set_server(keys, req->conn) < 0 ||
-                 set_take(keys, key_scheme, shared_text(key_scheme, req->scheme)) < 0))
+                 set_take(keys, key_scheme, shared_text(key_scheme, req->scheme)) < 0 ||
+                 make_room(keys) < 0))
         Py_CLEAR(keys);
     return keys;
 }
@@ -247,12 +261,20 @@ static int set_field(PyObject *env, PyObject *key, PyObject *value) {
     return there == value ? 0 : join(env, key, there, value);
 }
 
+/* The connection's last value again, or another connection's: many clients say the same. */
+static PyObject *field_text(kept_field *kept, size_t place, puff_str value) {
+    if (is_text(kept->value, value)) return Py_NewRef(kept->value);
+    PyObject *text = kept_text(&recent[place], value);
+    if (text) Py_XSETREF(kept->value, value.len <= KEPT_VALUE ? Py_NewRef(text) : NULL);
+    return text;
+}
+
 static int add_field(environ_conn *c, PyObject *env, size_t place, const puff_http_field *f) {
     PyObject *key = f->id ? Py_NewRef(field_keys[f->id]) : key_of_name(f->name);
     if (place < c->n_kept) Py_XSETREF(c->kept[place].name, Py_XNewRef(key));
     if (!key) return PyErr_Occurred() ? -1 : 0;
     PyObject *value =
-        place < c->n_kept ? kept_text(&c->kept[place].value, f->value) : latin1(f->value);
+        place < c->n_kept ? field_text(&c->kept[place], place, f->value) : latin1(f->value);
     int rc = value ? set_field(env, key, value) : -1;
     Py_XDECREF(value);
     Py_DECREF(key);
