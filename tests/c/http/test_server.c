@@ -92,6 +92,36 @@ TEST(next_request_waits_for_the_one_in_front) {
     end(fd);
 }
 
+TEST(proceed_begins_the_next_request_at_once) {
+    int fd = open_and_dial(NULL);
+    ask(fd, GET "GET /2 HTTP/1.1\r\n" H "\r\n");
+    puff_http_request_proceed(s.req);
+    CHECK_EQ_STR(s.events, "r"); /* it is not answered yet */
+    CHECK_EQ_INT(puff_http_response_simple(s.req, 200, "hello"), 0);
+    puff_http_request_proceed(s.req);
+    CHECK_EQ_STR(s.events, "rer");
+    CHECK_EQ_INT(s.req->number, 2);
+    CHECK_EQ_INT(puff_http_response_simple(s.req, 200, "hello"), 0);
+    puff_http_request_proceed(s.req);
+    CHECK_EQ_STR(s.events, "rere");
+    hear(&s, fd, &h, HELLO HELLO);
+    end(fd);
+}
+
+static void serve_and_proceed(puff_http_request *req) {
+    puff_http_response_simple(req, 200, "hello");
+    puff_http_request_proceed(req); /* we are called by its connection: without effect */
+    CHECK(req->conn);
+}
+
+TEST(proceed_inside_a_callback_leaves_it_to_the_connection) {
+    int fd = open_and_dial(serve_and_proceed);
+    say(fd, GET GET GET);
+    hear(&s, fd, &h, HELLO HELLO HELLO);
+    CHECK_EQ_STR(s.events, "rerere");
+    end(fd);
+}
+
 TEST(request_cut_at_every_byte_is_the_same_request) {
     static const char in[] = "POST /a?b HTTP/1.1\r\n" H "Content-Length: 3\r\n\r\nabc" GET;
     for (size_t cut = 1; cut < sizeof in - 1; cut++) {
@@ -420,6 +450,35 @@ TEST(responses_that_have_no_body_send_none) {
     answer(205, "X-A", "b");
     CHECK_EQ_INT(body("abc", false), 0);
     hear(&s, fd, &h, "HTTP/1.1 205 Reset Content\r\nx-a: b\r\ncontent-length: 0\r\n\r\n");
+    end(fd);
+}
+
+TEST(head_can_be_taken_back_until_it_leaves) {
+    int fd = open_and_dial(NULL);
+    ask(fd, GET);
+    CHECK_EQ_INT(puff_http_response_forget(s.req), 0); /* there is none */
+    answer(200, "x", "1");
+    CHECK_EQ_INT(puff_http_response_forget(s.req), 0);
+    CHECK(!puff_http_response_started(s.req));
+    answer(404, "y", "2");
+    CHECK_EQ_INT(body("x", true), 0);
+    CHECK_EQ_INT(puff_http_response_forget(s.req), PUFF_HTTP_ESTATE);
+    CHECK_EQ_INT(body("", false), 0);
+    hear(&s, fd, &h,
+         "HTTP/1.1 404 Not Found\r\ny: 2\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n");
+    end(fd);
+}
+
+TEST(broken_body_is_refused_while_the_head_is_held_back) {
+    int fd = open_and_dial(NULL);
+    ask(fd, "POST / HTTP/1.1\r\n" H "transfer-encoding: chunked\r\n\r\n");
+    answer(200, "x", "1");
+    CHECK(!read_all(s.req));
+    say(fd, "zz\r\n");
+    hear(&s, fd, &h,
+         "HTTP/1.1 400 Bad Request\r\n" PLAIN
+         "content-length: 11\r\nconnection: close\r\n\r\nBad Request");
+    CHECK_EQ_STR(s.events, "rde");
     end(fd);
 }
 
