@@ -188,6 +188,7 @@ def test_a_pipe_protocol_that_raises(kind, method, exception) -> None:
     same(scenario)
 
 
+@pytest.mark.leaves("asyncio's pidfd of a child that outlives its loop")
 @pytest.mark.parametrize("exception", EXCEPTIONS)
 @pytest.mark.parametrize(
     "method",

@@ -81,6 +81,8 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 def loop(kind: str) -> Iterator[asyncio.AbstractEventLoop]:
     loop = asyncio.SelectorEventLoop() if kind == "asyncio" else puff.new_event_loop()
     yield loop
+    if not loop.is_closed() and (pending := asyncio.all_tasks(loop)):
+        loop.run_until_complete(asyncio.wait(pending, timeout=1))  # a server's, that accept
     loop.close()
 
 
