@@ -162,6 +162,18 @@ def test_a_transport_outlives_its_loop_harmlessly(loop, kind) -> None:
         gc.collect()
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("kind", ["stream", "datagram"])
+def test_a_transport_that_its_loop_has_left_open_knows_that_it_is_over(kind) -> None:
+    """What the core had of it is gone."""
+    loop = puff.new_event_loop()
+    transport, peer, _ = loop.run_until_complete(KINDS[kind][0](loop))
+    with peer:
+        loop.close()
+        assert "closed" in repr(transport)
+        assert transport.get_write_buffer_size() == 0
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_transport_that_is_dropped_open_warns_and_leaks_no_descriptor(kind) -> None:
     """The transport is all that holds its descriptor, and the loop is dropped with it."""
