@@ -14,6 +14,17 @@ import threading
 from asyncio import events
 
 
+_real_get_ident = threading.get_ident
+
+
+class _OnItsThread(asyncio.SelectorEventLoop):
+    def _check_thread(self) -> None:
+        """Debug mode's question. After puff.monkey's patch a greenlet has an identity of its own,
+        but it is as near to the loop as the rest of its thread."""
+        if self._thread_id != _real_get_ident():
+            super()._check_thread()
+
+
 class _RunInParts(asyncio.SelectorEventLoop):
     def _run_forever_setup(self) -> None:
         self._set_coroutine_origin_tracking(self._debug)
@@ -33,10 +44,10 @@ class _RunInParts(asyncio.SelectorEventLoop):
 
 
 def _bases() -> tuple[type, ...]:
-    bases: list[type] = []
+    bases: list[type] = [_OnItsThread]
     if not hasattr(asyncio.SelectorEventLoop, "_run_forever_setup"):
         bases.append(_RunInParts)
-    return tuple(bases) or (asyncio.SelectorEventLoop,)
+    return tuple(bases)
 
 
 StdlibLoop = type("StdlibLoop", _bases(), {"__module__": __name__, "__doc__": __doc__})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import asyncio
 import concurrent.futures
 import queue
 import signal
@@ -387,6 +388,18 @@ def test_locals_end_with_their_greenlet() -> None:
     crowd(work, 5)
     assert not hasattr(local, "thing")  # it has kept the values of the flow that was here last
     assert len(ended) == 5
+
+
+def test_debug_mode_takes_a_greenlet_for_a_part_of_its_loops_thread() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_debug(True)
+        await puff.spawn(time.sleep, 0.001).join(timeout=10)
+        await puff.spawn(loop.call_soon, max, 1, 2).join(timeout=10)
+        with pytest.raises(RuntimeError, match="Non-thread-safe"):
+            await asyncio.to_thread(loop.call_soon, max, 1, 2)
+
+    puff.run(main())
 
 
 # ---- threads -------------------------------------------------------------------------------------
