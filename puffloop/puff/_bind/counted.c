@@ -21,6 +21,10 @@ const puff_alloc *puff_counted_new(void) {
 void puff_counted_close(const puff_alloc *alloc) {
     if (!alloc || alloc->resize == puff_alloc_system.resize) return;
     counter *c = PUFF_CONTAINER_OF(alloc, counter, memory.alloc);
+    if (c->memory.n_live == 0) {
+        puff_free(&puff_alloc_system, c);
+        return;
+    }
     c->next = ended;
     ended = c;
 }
