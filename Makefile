@@ -34,11 +34,15 @@ test-c: build ## the core's unit tests, against real servers
 	$(servers) meson test -C $(BUILD) --print-errorlogs $(ARGS)
 test-py: build ## the Python suite
 	$(py) -m pytest $(ARGS)
+test-dev: build ## the Python suite in Python's development mode
+	PYTHONDEVMODE=1 PYTHONMALLOC=debug $(py) -m pytest --tb=native $(ARGS)
 
 asan: build ## the core's unit tests under ASan and UBSan
 	test -f build/asan/build.ninja || meson setup build/asan -Dpython=false --werror -Db_sanitize=address,undefined \
 	    -Dc_args=-fno-sanitize-recover=undefined
 	$(servers) meson test -C build/asan --print-errorlogs $(ARGS)
+asan-py: $(ready) ## the Python suite with the core and the extensions under both
+	tools/asan-py $(VENV) $(ARGS)
 valgrind: build ## the core's unit tests under valgrind
 	$(servers) meson test -C $(BUILD) --print-errorlogs --timeout-multiplier 20 $(ARGS) \
 	    --wrap 'valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite'
@@ -76,4 +80,4 @@ wheel: $(ready) ## dist/*.whl, repaired by auditwheel and tried in an empty envi
 clean: ## everything that make made, but not .venv
 	rm -rf build dist
 
-.PHONY: help setup build serve test test-c test-py asan valgrind test-all test-unstable test-bare lint fmt typing bench bench-loop bench-http bench-wsgi bench-postgres bench-redis bench-greenlet wheel clean
+.PHONY: help setup build serve test test-c test-py test-dev asan asan-py valgrind test-all test-unstable test-bare lint fmt typing bench bench-loop bench-http bench-wsgi bench-postgres bench-redis bench-greenlet wheel clean
