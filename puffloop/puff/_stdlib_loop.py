@@ -13,7 +13,6 @@ import sys
 import threading
 from asyncio import events
 
-
 _real_get_ident = threading.get_ident
 
 
