@@ -205,6 +205,57 @@ def test_a_run_that_stops_at_once_serves_io_and_leaves_what_callbacks_queue(loop
     theirs.close()
 
 
+def test_threads_that_post_without_a_pause_leave_the_loop_its_turns(puff_loop) -> None:
+    posted, ran, stop = [0], [0], threading.Event()
+
+    def callback() -> None:
+        ran[0] += 1
+
+    def hammer() -> None:
+        while not stop.is_set():
+            puff_loop.call_soon_threadsafe(callback)
+            posted[0] += 1
+
+    async def main() -> int:
+        behind = 0
+        end = puff_loop.time() + 1
+        while puff_loop.time() < end:
+            await asyncio.sleep(0.005)
+            behind = max(behind, posted[0] - ran[0])
+        return behind
+
+    threads = [threading.Thread(target=hammer) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert puff_loop.run_until_complete(main()) < 50_000
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("what", ["nothing", None, 3, "another loop", "asyncio's loop"])
+def test_a_handles_loop_may_be_replaced(puff_loop, later, what) -> None:
+    other = asyncio.SelectorEventLoop() if what == "asyncio's loop" else puff.new_event_loop()
+    called: list[str] = []
+    for cancel in (True, False):
+        if later:
+            handle = puff_loop.call_later(0.001, called.append, "called")
+        else:
+            handle = puff_loop.call_soon(called.append, "called")
+        if what == "nothing":
+            del handle._loop
+        else:
+            handle._loop = other if isinstance(what, str) else what
+        if cancel:
+            handle.cancel()
+    puff_loop.run_until_complete(asyncio.sleep(0.01))
+    assert called == ["called"]
+    other.close()
+
+
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="from 3.14 on")
 def test_cancelling_a_threadsafe_handle_waits_for_its_callback(loop) -> None:
     started = threading.Event()

@@ -154,6 +154,37 @@ def test_what_was_written_is_sent_before_the_close(loop) -> None:
     run(loop, main)
 
 
+def test_what_is_written_after_close_does_not_leave(loop) -> None:
+    async def main(loop) -> None:
+        recorder = Recorder()
+        transport, peer = await connected(recorder)
+        transport.write(b"reply")
+        transport.close()
+        transport.write(b"too late")
+        transport.writelines([b"too", b"late"])
+        assert await read_all(loop, peer) == b"reply"
+        assert await recorder.lost is None
+        peer.close()
+
+    run(loop, main)
+
+
+@pytest.mark.parametrize("native", [None, object(), 3])
+def test_a_transport_whose_native_half_is_replaced_raises(puff_only_loop, native) -> None:
+    async def main(loop) -> None:
+        transport, peer = await connected(Recorder())
+        kept = transport._native
+        transport._native = native
+        for call in (repr, type(transport).get_write_buffer_size, lambda t: t.write(b"x")):
+            with pytest.raises((RuntimeError, TypeError)):
+                call(transport)
+        transport._native = kept
+        transport.abort()
+        peer.close()
+
+    run(puff_only_loop, main)
+
+
 def test_abort_throws_away_what_was_written(loop) -> None:
     async def main(loop) -> None:
         recorder = Recorder()

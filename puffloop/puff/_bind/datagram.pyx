@@ -293,7 +293,7 @@ cdef puff_slot _slot
 
 
 cdef inline Datagram _native(self):
-    return <Datagram>puff_slot_of(self, &_slot)
+    return <Datagram?><object>puff_slot_of(self, &_slot)
 
 
 class DatagramTransport(EndpointTransport, transports.DatagramTransport):

@@ -8,12 +8,25 @@
 #include "dispatch.h"
 
 #include <math.h>
+#include <unistd.h>
 
 _Thread_local PyObject *puff_running_loop;
 
 static puff_loop_object *loop_of(PyObject *o) { return (puff_loop_object *)o; }
 
-bool puff_loop_in_debug(PyObject *loop) { return loop_of(loop)->d.debug; }
+static PyTypeObject *loop_base_type;
+
+/* What a handle's _loop has: programs may put anything there. */
+static bool is_loop(PyObject *o) {
+    static PyTypeObject *seen; /* owned: another type may come to lie where one has been freed */
+    if (!o) return false;
+    if (Py_TYPE(o) == seen) return true;
+    if (!PyObject_TypeCheck(o, loop_base_type)) return false;
+    Py_XSETREF(seen, (PyTypeObject *)Py_NewRef(Py_TYPE(o)));
+    return true;
+}
+
+bool puff_loop_in_debug(PyObject *loop) { return is_loop(loop) && loop_of(loop)->d.debug; }
 
 /* ---- the GIL around the poll ----------------------------------------------------------------- */
 
@@ -218,10 +231,17 @@ int puff_dispatch_turns(PyObject *self) {
 
 /* ---- timers -------------------------------------------------------------------------------- */
 
+/* The loop that the timer is on, unless the handle's _loop has been replaced: then NULL. */
+static puff_loop_object *loop_of_timer(puff_timer_handle *t) {
+    return is_loop(t->loop) && loop_of(t->loop)->core == t->timer.loop ? loop_of(t->loop) : NULL;
+}
+
 static void on_fire(puff_timer *timer) {
     puff_timer_handle *t = PUFF_CONTAINER_OF(timer, puff_timer_handle, timer);
+    puff_loop_object *loop = loop_of_timer(t);
+    if (!loop) loop = loop_of(puff_running_loop); /* whose turn it is */
     Py_SETREF(t->scheduled, Py_NewRef(Py_False));
-    if (puff_ring_push(&loop_of(t->loop)->d.ring, (PyObject *)t, NULL) < 0)
+    if (loop && puff_ring_push(&loop->d.ring, (PyObject *)t, NULL) < 0)
         PyErr_WriteUnraisable((PyObject *)t);
     Py_DECREF(t); /* the heap's reference */
 }
@@ -239,8 +259,9 @@ static void stop_timer(puff_timer_handle *t) {
 }
 
 void puff_timer_handle_unschedule(puff_timer_handle *t) {
-    puff_loop_object *loop = loop_of(t->loop);
-    if (!puff_timer_active(&t->timer) || loop->d.waiting) return;
+    if (!puff_timer_active(&t->timer)) return;
+    puff_loop_object *loop = loop_of_timer(t);
+    if (!loop || loop->d.waiting) return; /* it stays, and does nothing when its time has come */
     if (loop->d.loose == (PyObject *)t) loop->d.loose = NULL;
     stop_timer(t);
 }
@@ -424,6 +445,19 @@ static PyObject *call_soon(PyObject *self, PyObject *const *args, Py_ssize_t n, 
     return handle;
 }
 
+/* Threads that post faster than the loop runs would keep the GIL from it, and fill memory: while
+ * much is queued they give it up now and then, as asyncio's do with each byte for its self-pipe. */
+enum { CROWD = 4096, CROWD_STEP = 64, CROWD_NAP_US = 100 };
+
+static void let_loop_catch_up(puff_loop_object *loop) {
+    const puff_ring *r = &loop->d.ring;
+    if (puff_ring_len(r) < CROWD || r->tail % CROWD_STEP != 0) return;
+    if (!loop->d.running || puff_running_loop == (PyObject *)loop) return;
+    Py_BEGIN_ALLOW_THREADS;
+    usleep(CROWD_NAP_US);
+    Py_END_ALLOW_THREADS;
+}
+
 static PyObject *call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t n,
                                       PyObject *kwnames) {
     puff_loop_object *loop = loop_of(self);
@@ -432,7 +466,9 @@ static PyObject *call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_
     PyObject *handle =
         puff_safe_handle_new(self, c.args[0], c.args + 1, c.n - 1, c.context, loop->d.debug);
     if (handle && puff_dispatch_push(self, handle, NULL) < 0) Py_CLEAR(handle);
-    if (handle) queued(loop, handle);
+    if (!handle) return NULL;
+    queued(loop, handle);
+    let_loop_catch_up(loop);
     return handle;
 }
 
@@ -545,6 +581,7 @@ PyObject *puff_call_base(PyObject *base, PyObject *self, PyObject *const *args, 
 
 int puff_dispatch_install(PyObject *type, void (*close)(PyObject *loop)) {
     PyTypeObject *loop_base = (PyTypeObject *)type;
+    loop_base_type = loop_base;
     context_name = PyUnicode_InternFromString("context");
     if (!context_name || puff_add_methods(loop_base, methods) < 0) return -1;
     cython_traverse = loop_base->tp_traverse;

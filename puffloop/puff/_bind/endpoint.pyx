@@ -255,7 +255,7 @@ cdef puff_slot _slot
 
 
 cdef inline Endpoint _native(self):
-    return <Endpoint>puff_slot_of(self, &_slot)
+    return <Endpoint?><object>puff_slot_of(self, &_slot)
 
 
 class EndpointTransport(transports._FlowControlMixin):

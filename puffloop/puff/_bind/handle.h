@@ -73,7 +73,7 @@ int puff_handle_run(PyObject *handle);
 int puff_handle_report(PyObject *loop, PyObject *handle);
 
 /* dispatch.c: whether a LoopBase is in debug mode. */
-bool puff_loop_in_debug(PyObject *loop);
+bool puff_loop_in_debug(PyObject *loop); /* any object, or NULL */
 /* dispatch.c: takes it out of the loop's timers, when it is there. */
 void puff_timer_handle_unschedule(puff_timer_handle *t);
 

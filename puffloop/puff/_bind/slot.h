@@ -38,9 +38,9 @@ static inline PyObject *puff_slot_of(PyObject *self, const puff_slot *slot) {
         return NULL;
     }
     PyObject *native = puff_slot_at(self, slot);
-    if (!native)
-        PyErr_Format(PyExc_RuntimeError, "this %s has not been initialised", slot->type->tp_name);
-    return native;
+    if (native && native != Py_None) return native;
+    PyErr_Format(PyExc_RuntimeError, "this %s has not been initialised", slot->type->tp_name);
+    return NULL;
 }
 
 #endif

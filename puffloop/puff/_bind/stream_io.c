@@ -26,6 +26,7 @@ enum {
 
 static const puff_stream_rare *rare;
 static puff_slot native_slot;
+static PyTypeObject *stream_type;
 static PyObject *str_data_received, *str_get_buffer, *str_buffer_updated, *minus_one;
 
 static puff_stream_object *stream_of(puff_stream *st) { return puff_stream_data(st); }
@@ -156,8 +157,9 @@ int puff_stream_queue(puff_stream_object *s, PyObject *bytes) {
 
 static puff_stream_object *native(PyObject *transport) {
     PyObject *stream = puff_slot_at(transport, &native_slot);
-    if (!stream) PyErr_SetString(PyExc_RuntimeError, "this Transport has not been initialised");
-    return (puff_stream_object *)stream;
+    if (stream && Py_IS_TYPE(stream, stream_type)) return (puff_stream_object *)stream;
+    PyErr_SetString(PyExc_RuntimeError, "this Transport has not been initialised");
+    return NULL;
 }
 
 /* Debug mode looks at the thread, and between two runs nothing leaves by itself: not plain either. */
@@ -214,8 +216,10 @@ static PyMethodDef write_def = {
     "write", (PyCFunction)(void (*)(void))transport_write, METH_FASTCALL | METH_KEYWORDS,
     "write($self, /, data)\n--\n\nQueues bytes; they leave at the end of this callback or turn."};
 
-int puff_stream_io_init(PyObject *transport_class, const puff_stream_rare *table) {
+int puff_stream_io_init(PyObject *transport_class, PyObject *stream_class,
+                        const puff_stream_rare *table) {
     rare = table;
+    stream_type = (PyTypeObject *)stream_class;
     if (puff_slot_find(transport_class, "_native", &native_slot) < 0 ||
         !(str_data_received = PyUnicode_InternFromString("data_received")) ||
         !(str_get_buffer = PyUnicode_InternFromString("get_buffer")) ||

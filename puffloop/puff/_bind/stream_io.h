@@ -43,7 +43,8 @@ void puff_stream_on_read(puff_stream *st, char *buf, ssize_t n);
 /* Queues exactly these bytes (a reference is kept as long as they are). */
 int puff_stream_queue(puff_stream_object *s, PyObject *bytes);
 
-/* Gives the class Transport its write(). */
-int puff_stream_io_init(PyObject *transport_class, const puff_stream_rare *rare);
+/* Gives the class Transport its write(), of a slot with a Stream. */
+int puff_stream_io_init(PyObject *transport_class, PyObject *stream_class,
+                        const puff_stream_rare *rare);
 
 #endif

@@ -39,7 +39,7 @@ cdef puff_slot _protocol_slot, _transport_slot
 
 
 cdef inline Tls _of_protocol(self):
-    return <Tls>puff_slot_of(self, &_protocol_slot)
+    return <Tls?><object>puff_slot_of(self, &_protocol_slot)
 
 
 cdef object _timeout(name, value, default):
@@ -145,7 +145,7 @@ class SSLProtocol(asyncio.BufferedProtocol):
 # ---- what the app sees ---------------------------------------------------------------------------
 
 cdef inline Tls _of_transport(self):
-    return <Tls>puff_slot_of(self, &_transport_slot)
+    return <Tls?><object>puff_slot_of(self, &_transport_slot)
 
 
 cdef Tls _ended(LoopBase loop):

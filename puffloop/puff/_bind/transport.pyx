@@ -62,7 +62,9 @@ cdef extern from "stream_io.h":
     void puff_stream_on_alloc(puff_stream *st, char **buf, size_t *cap) noexcept
     void puff_stream_on_read(puff_stream *st, char *buf, ssize_t n) noexcept
     int puff_stream_queue(puff_stream_object *s, object bytes) except -1
-    int puff_stream_io_init(object transport_class, const puff_stream_rare *rare) except -1
+    int puff_stream_io_init(
+        object transport_class, object stream_class, const puff_stream_rare *rare
+    ) except -1
 
 cdef extern from "slot.h":
     ctypedef struct puff_slot:
@@ -208,7 +210,10 @@ cdef class Stream:
         return 0
 
     cdef int close_when_sent(self) except -1:
-        return self.set_water()  # drained() goes on
+        puff_stream_flush(self.core)  # asyncio has sent it in write(): what comes now is too late
+        if self.conn_lost:
+            return 0
+        return self.lose_soon(None) if self.queued() == 0 else self.set_water()  # or drained()
 
     cdef void release_core(self) noexcept:
         core, self.core = self.core, NULL
@@ -350,7 +355,7 @@ cdef puff_slot _slot
 
 
 cdef inline Stream _native(self):
-    return <Stream>puff_slot_of(self, &_slot)
+    return <Stream?><object>puff_slot_of(self, &_slot)
 
 
 class Transport(EndpointTransport, transports.Transport):
@@ -516,4 +521,4 @@ cdef _check_layout():
 
 _check_layout()
 puff_slot_find(Transport, "_native", &_slot)
-puff_stream_io_init(Transport, &_rare)
+puff_stream_io_init(Transport, Stream, &_rare)
