@@ -1,7 +1,7 @@
 /* echo_limit PORT|PATH - an echo server on bare libuv: what a loop could reach without Python. */
 #include "listen.h"
 
-static char buf[65536];
+static char buf[256 * 1024];
 
 static void on_alloc(uv_handle_t *h, size_t hint, uv_buf_t *b) {
     *b = uv_buf_init(buf, sizeof buf);
