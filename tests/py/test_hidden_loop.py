@@ -268,12 +268,9 @@ def test_another_loop_that_runs_inside_a_greenlet() -> None:
         return name
 
     async def main() -> None:
-        if sys.version_info < (
-            3,
-            14,
-        ):  # there the Task whose sync code it is stays its thread's task
-            assert "Selector" in await puff.to_greenlet(sync_code)
-        assert shown()
+        task = asyncio.current_task()
+        assert "Selector" in await puff.to_greenlet(sync_code)
+        assert shown() and asyncio.current_task() is task
         assert "Selector" in await puff.spawn(sync_code).join()
         assert shown()
 

@@ -291,6 +291,8 @@ cdef green.Namespace _of_worker(green.Worker worker):
 
 cdef object _task_of(green.Worker worker):
     """The Task in whose step the worker runs, while its loop is hidden."""
+    if green.hides_task:
+        return worker.task
     green.show_loop(worker.loop)
     try:
         return _current_task()

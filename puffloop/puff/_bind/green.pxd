@@ -45,8 +45,13 @@ cdef class Worker:
     cdef object locals      # a Namespace: what is local to this job as to a thread, or None yet
     cdef object bridge      # to_greenlet()'s, while its function runs; see bridge.pyx
     cdef object yielded     # a Future for the Task that awaits the bridge
+    cdef object task        # in whose step it runs, where that is hidden (see hides_task); or None
     cdef object fatal       # SystemExit or KeyboardInterrupt of its job, for the loop
 
+
+# CPython 3.14 has one current task per thread, and not per loop: it is hidden with the loop, so
+# that sync code may run another loop.
+cdef bint hides_task
 
 # The worker that runs in this thread now, or None.
 cdef Worker current()

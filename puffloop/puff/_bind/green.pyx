@@ -7,14 +7,13 @@
 A fresh greenlet costs 8 us (its stack is mapped), a pooled one 0.45 us, so a worker takes job after
 job.
 What must hold: no libuv callback is on the stack when we switch (only the ready ring calls
-resume()); no context
-is entered across a switch (each job's context is the greenlet's own, `gr_context`); asyncio's
-running loop
-is hidden while a worker runs.
+resume()); no context is entered across a switch (each job's context is the greenlet's own,
+`gr_context`); asyncio's running loop is hidden while a worker runs.
 """
 
 import asyncio
 import os
+import sys
 
 from puff._bind.loop cimport LoopBase, running
 
@@ -74,6 +73,8 @@ PyGreenlet_Import()
 cdef object _get_running_loop = asyncio._get_running_loop
 puff_running_loop_learn(asyncio._set_running_loop, _get_running_loop)
 cdef object GreenletExit = _greenlet.GreenletExit
+hides_task = sys.version_info >= (3, 14)
+cdef object _swap_current_task = getattr(asyncio.tasks, "_swap_current_task", None)  # from 3.12 on
 
 
 cdef tuple _pool_key = ("green", None)
@@ -228,6 +229,8 @@ cdef int _switch_in(Worker worker, object exc, bint begin) except -1:
     outer_loop = running()
     if outer_loop is None:  # we close, and maybe in a coroutine of another loop
         outer_loop = _get_running_loop()
+    if hides_task and outer_loop is not None:
+        worker.task = _swap_current_task(outer_loop, None)
     puff_set_running_loop(None)
     try:
         if exc is not None:
@@ -239,6 +242,9 @@ cdef int _switch_in(Worker worker, object exc, bint begin) except -1:
     finally:
         puff_current_worker = outer
         puff_set_running_loop(outer_loop)
+        if worker.task is not None:
+            task, worker.task = worker.task, None
+            _swap_current_task(outer_loop, task)
     if worker.fatal is not None:
         fatal = worker.fatal
         worker.fatal = None
