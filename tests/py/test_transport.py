@@ -161,7 +161,8 @@ def test_what_is_written_after_close_does_not_leave(loop) -> None:
         transport.write(b"reply")
         transport.close()
         transport.write(b"too late")
-        transport.writelines([b"too", b"late"])
+        if isinstance(loop, puff.Loop):  # asyncio's raises TypeError from 3.12 on
+            transport.writelines([b"too", b"late"])
         assert await read_all(loop, peer) == b"reply"
         assert await recorder.lost is None
         peer.close()

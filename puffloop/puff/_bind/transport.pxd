@@ -35,7 +35,7 @@ cdef class Stream(Endpoint):
     cdef int resume_protocol(self) except -1
     cdef int drained(self) except -1
     cdef int set_water(self) except -1
-    cdef int leave_server(self) except -1
+    cdef int leave_server(self, transport) except -1
 
 
 # What writelines() is given, or TypeError before any of it is written.

@@ -223,14 +223,14 @@ cdef class Stream:
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
         self.filter = None
-        return self.leave_server()
+        return self.leave_server(self.transport)
 
-    cdef int leave_server(self) except -1:
+    cdef int leave_server(self, transport) except -1:
         server, self.server = self.server, None
         if server is None:
             return 0
         if _server_takes_transport:
-            server._detach(self.transport)
+            server._detach(transport)
         else:
             server._detach()
         return 0
@@ -383,7 +383,7 @@ class Transport(EndpointTransport, transports.Transport):
         super().__del__()
         cdef Stream s = getattr(self, "_native", None)
         if s is not None:
-            s.leave_server()
+            s.leave_server(self)
 
     # ---- BaseTransport ---------------------------------------------------------------------------
 
