@@ -1,6 +1,6 @@
 """What `await to_greenlet(f)` awaits, for those who begin it in another way."""
 
-from puff._bind cimport green
+cimport puff._bind.green as green
 from puff._bind.loop cimport LoopBase
 
 

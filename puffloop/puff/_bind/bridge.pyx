@@ -21,7 +21,7 @@ import sys
 import threading
 import weakref
 
-from puff._bind cimport green
+cimport puff._bind.green as green
 from puff._bind.loop cimport LoopBase, of_thread, primary, running
 from puff._bind.waiter cimport Waiter, call, foreign_loop, not_stop, warn_never_awaited
 

@@ -7,7 +7,7 @@ import asyncio
 import contextvars
 from collections import deque
 
-from puff._bind cimport green
+cimport puff._bind.green as green
 from puff._bind.loop cimport LoopBase, of_thread, primary, running
 from puff._bind.timed cimport TimedWaiter
 from puff._bind.waiter cimport Waiter, call

@@ -13,7 +13,7 @@ for a number, so that closing() can end those waits.
 
 import errno
 
-from puff._bind cimport green
+cimport puff._bind.green as green
 from puff._bind.core cimport (
     PUFF_READABLE,
     PUFF_WRITABLE,

@@ -13,7 +13,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.string cimport memset
 
-from puff._bind cimport green
+cimport puff._bind.green as green
 from puff._bind.client_pool cimport ClientPool, on_pool_closed
 from puff._bind.core cimport *
 from puff._bind.loop cimport LoopBase, puff_held, puff_hold, puff_let_go, running

@@ -14,7 +14,7 @@ from _thread import TIMEOUT_MAX, allocate_lock
 
 cimport cython
 
-from puff._bind cimport green
+cimport puff._bind.green as green
 from puff._bind.gate cimport Gate, Turn
 from puff._bind.loop cimport running
 

@@ -17,7 +17,7 @@ import asyncio
 import threading
 import warnings
 
-from puff._bind cimport green
+cimport puff._bind.green as green
 from puff._bind.loop cimport LoopBase, of_thread, primary, running
 
 cdef extern from "awaits.h":

@@ -16,7 +16,7 @@ from collections import OrderedDict
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
-from puff._bind cimport green
+cimport puff._bind.green as green
 from puff._bind.core cimport (
     puff_http_access,
     puff_http_conn,

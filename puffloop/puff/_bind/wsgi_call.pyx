@@ -20,7 +20,7 @@ from libc.errno cimport EAGAIN
 from libc.stdint cimport uint64_t
 from libc.string cimport memchr
 
-from puff._bind cimport green
+cimport puff._bind.green as green
 from puff._bind.core cimport (
     PUFF_ECLOSED,
     PUFF_ENOMEM,
