@@ -459,8 +459,10 @@ int puff__conn_open(puff_http_server *server, int fd, const struct sockaddr *pee
 void puff__conn_stop(puff_http_conn *c, bool now) {
     if (now)
         cut_off(c, true);
-    else if (c->phase == PUFF__IDLE || c->phase == PUFF__FRESH)
+    else if (c->phase == PUFF__IDLE)
         close_stream(c);
+    else if (c->phase == PUFF__FRESH)
+        c->deadline_ns = deadline(c, PUFF__FRESH_MS);
 }
 
 /* ---- deadlines ----------------------------------------------------------------------------- */

@@ -25,6 +25,7 @@ enum {
         65536, /* unread or unsent bytes of a connection at which its source has to wait */
     PUFF__LOW_WATER = 16384,
     PUFF__HOLD_NS = 150000, /* how long an answer may wait for others of its turn */
+    PUFF__FRESH_MS = 500,   /* for a first request that was on its way when the server stopped */
     PUFF__LINGER_MS = 2000  /* for the peer to read our last words before the socket goes */
 };
 
@@ -121,7 +122,7 @@ int puff__conn_open(puff_http_server *server, int fd, const struct sockaddr *pee
 void puff__conn_wake(puff_http_conn *c);
 /* Compares the deadlines with now. */
 void puff__conn_sweep(puff_http_conn *c, uint64_t now_ns);
-/* The server stops: closes what is idle; with now, everything. */
+/* The server stops: closes what is idle, and soon what has not said a word yet; with now, everything. */
 void puff__conn_stop(puff_http_conn *c, bool now);
 /* Starts or stops reading, as the unread bytes say. */
 void puff__conn_update_reading(puff_http_conn *c);

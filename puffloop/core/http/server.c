@@ -164,6 +164,7 @@ static void each_conn(puff_http_server *s, void (*fn)(puff_http_conn *c, uint64_
 
 static void start_sweep(puff_http_server *s, uint64_t now) {
     uint64_t at = now + s->sweep_ns;
+    if (s->stopping && at > now + PUFF__FRESH_MS * 1000000) at = now + PUFF__FRESH_MS * 1000000;
     if (s->stopping && s->stop_ns < at) at = s->stop_ns;
     puff_timer_start_at(&s->sweep, at); /* no memory: the next opened connection tries again */
 }

@@ -757,6 +757,23 @@ TEST(stop_closes_the_idle_and_finishes_the_busy) {
     CHECK_EQ_INT(s.alloc.n_live, 0);
 }
 
+TEST(stop_lets_a_first_request_come_that_was_on_its_way) {
+    int late = open_and_dial(NULL), silent = dial(&s);
+    pump(&s, -1, puff_http_server_stats(s.server).n_accepted == 2);
+    puff_http_server_stop(s.server, 60000, site_on_stopped);
+    ask(late, GET);
+    puff_http_response_simple(s.req, 200, "hello");
+    hear(&s, late, &h, HELLO_CLOSE);
+    hear_eof(&s, late, &h);
+    close(late);
+    h = (heard){.len = 0};
+    hear_eof(&s, silent, &h);
+    pump(&s, -1, s.stopped);
+    close(silent);
+    puff_loop_free(s.loop);
+    CHECK_EQ_INT(s.alloc.n_live, 0);
+}
+
 TEST(stop_cuts_off_what_takes_too_long) {
     int fd = open_and_dial(NULL);
     ask(fd, GET);
