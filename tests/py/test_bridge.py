@@ -424,6 +424,131 @@ def test_a_killed_greenlet_cancels_what_it_awaits() -> None:
     puff.run(main())
 
 
+class Cleanup:
+    """A coroutine with a slow clean-up, and sync code that awaits it; `log` tells the order."""
+
+    def __init__(self, ends=None) -> None:
+        self.log: list[str] = []
+        self.ends = ends
+
+    async def work(self):
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.002)
+            self.log.append("coroutine")
+            if self.ends is None:
+                raise
+            return self.ends()
+
+    def job(self):
+        try:
+            return puff.await_(self.work())
+        finally:
+            self.log.append("caller")
+
+    async def killed(self):
+        g = puff.spawn(self.job)
+        await asyncio.sleep(0.002)
+        g.kill()
+        try:
+            return await g.join(timeout=5)
+        finally:
+            assert self.log == ["coroutine", "caller"]
+
+
+def raises(exc):
+    raise exc
+
+
+def test_what_a_killed_greenlet_awaits_cleans_up_first() -> None:
+    assert isinstance(puff.run(Cleanup().killed()), puff.GreenletExit)
+
+
+def test_the_exit_comes_also_when_the_cancellation_was_swallowed() -> None:
+    assert isinstance(puff.run(Cleanup(lambda: "value").killed()), puff.GreenletExit)
+
+
+def test_what_the_clean_up_raises_comes_instead_of_the_exit() -> None:
+    with pytest.raises(LookupError, match="clean-up"):
+        puff.run(Cleanup(lambda: raises(LookupError("clean-up"))).killed())
+
+
+def test_a_second_kill_cancels_again_what_has_not_ended() -> None:
+    async def main():
+        log = []
+
+        async def work():
+            for _ in range(2):
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    log.append("cancelled")
+
+        async def clean_up():
+            await asyncio.sleep(0.002)
+            log.append("cleaned up")
+
+        def job():
+            try:
+                puff.await_(work())
+            finally:
+                puff.await_(clean_up())
+
+        g = puff.spawn(job)
+        await asyncio.sleep(0.002)
+        for _ in range(2):
+            g.kill()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        g.kill()  # the caller's own clean-up is not interrupted
+        assert isinstance(await g.join(timeout=5), puff.GreenletExit)
+        return log
+
+    assert puff.run(main()) == ["cancelled", "cancelled", "cleaned up"]
+
+
+def test_killed_with_the_answer_of_the_coroutine_on_the_way() -> None:
+    async def main(n):
+        event = asyncio.Event()
+        g = puff.spawn(lambda: puff.await_(event.wait()))
+        await asyncio.sleep(0.002)
+        event.set()
+        for _ in range(n):
+            await asyncio.sleep(0)
+        g.kill()
+        return await g.join(timeout=5)
+
+    for n in range(5):
+        assert isinstance(puff.run(main(n)), (puff.GreenletExit, bool))
+
+
+def test_a_loop_that_closes_ends_what_greenlets_await_without_a_word() -> None:
+    log, reported = [], []
+
+    async def work():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            log.append("coroutine")
+
+    def job():
+        try:
+            puff.await_(work())
+        finally:
+            log.append("caller")
+
+    loop = puff.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: reported.append(context))
+    loop.call_soon(puff.spawn, job)
+    loop.run_until_complete(asyncio.sleep(0.002))
+    loop.close()
+    gc.collect()
+    assert log == ["coroutine", "caller"]
+    assert not reported
+
+
 def test_await_in_a_thread_blocks_that_thread() -> None:
     async def main():
         return await asyncio.to_thread(lambda: puff.await_(echo(threading.get_ident())))
@@ -452,6 +577,26 @@ def test_await_takes_awaitables_only() -> None:
             await puff.to_greenlet(lambda: puff.await_(17))
 
     puff.run(main())
+
+
+@pytest.mark.parametrize("world", ["spawn", "to_greenlet"])
+def test_a_future_of_another_loop_is_refused_with_what_to_do(world) -> None:
+    other = asyncio.new_event_loop()
+    future = other.create_future()
+
+    async def main():
+        job = puff.spawn if world == "spawn" else puff.to_greenlet
+        call = job(lambda: puff.await_(future))
+        with pytest.raises(RuntimeError, match="make it in a coroutine"):
+            await (call.join() if world == "spawn" else call)
+        future.set_result("done")  # then no loop has to wake anybody
+        call = job(lambda: puff.await_(future))
+        return await (call.join() if world == "spawn" else call)
+
+    try:
+        assert puff.run(main()) == "done"
+    finally:
+        other.close()
 
 
 # ---- what is local -------------------------------------------------------------------------------

@@ -410,3 +410,22 @@ def test_producers_and_consumers_of_all_worlds_lose_nothing() -> None:
         assert sorted(taken) == list(range(150))
 
     on_loop(main())
+
+
+class Uninitialised(puff.Condition):
+    def __init__(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: c.acquire(), lambda c: c.release(), lambda c: c.locked(), lambda c: c.notify(),
+        lambda c: c.notify_all(), lambda c: c.wait(), lambda c: c.wait_for(lambda: False),
+        lambda c: c.__enter__(),
+    ],
+)  # fmt: skip
+def test_one_whose_init_has_not_run_says_so(call) -> None:
+    for condition in puff.Condition.__new__(puff.Condition), Uninitialised():
+        with pytest.raises(RuntimeError, match="not initialised"):
+            call(condition)

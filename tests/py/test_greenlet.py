@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 
 import pytest
 from worlds import on_loop, refused_on_foreign_loop, script, sync_worlds
@@ -135,7 +136,9 @@ def test_join_iter_takes_greenlets_only() -> None:
 
 
 def test_join_iter_on_a_foreign_loop_is_refused() -> None:
-    refused_on_foreign_loop(lambda: next(puff.join_iter([puff.Greenlet()])))
+    ended = puff.spawn(int)
+    ended.join()
+    refused_on_foreign_loop(lambda: next(puff.join_iter([ended])))
 
 
 def test_join_iter_mixes_greenlets_and_blocking_ones() -> None:
@@ -180,6 +183,70 @@ def test_joined_again_it_ends_the_same(ends) -> None:
         return [*first, *again]
 
     assert on_loop(main()) == [ends] * 3
+
+
+def test_killed_before_it_has_begun_it_never_runs() -> None:
+    ran = []
+
+    async def main():
+        greenlet = puff.spawn(ran.append, 1)
+        joiner = puff.spawn(greenlet.join)
+        greenlet.kill()
+        assert isinstance(await joiner.join(timeout=5), puff.GreenletExit)
+        assert greenlet.dead
+        return await greenlet.join(timeout=5), greenlet.value
+
+    value, same = on_loop(main())
+    assert isinstance(value, puff.GreenletExit)
+    assert value is same
+    assert not ran
+
+
+def test_killed_before_it_has_begun_by_a_script_or_thread() -> None:
+    ran = []
+    greenlet = puff.spawn(ran.append, 1)
+    greenlet.kill()
+    assert isinstance(greenlet.join(timeout=5), puff.GreenletExit)
+
+    async def main():
+        made = []
+
+        def in_thread():
+            made.append(puff.spawn(ran.append, 1))
+            made[0].kill()
+
+        thread = threading.Thread(target=in_thread)
+        thread.start()
+        thread.join(5)  # the loop waits: it cannot have begun
+        return await made[0].join(timeout=5)
+
+    assert isinstance(on_loop(main()), puff.GreenletExit)
+    assert not ran
+
+
+def test_killed_when_its_loop_is_closed_nothing_happens() -> None:
+    loop = puff.new_event_loop()
+
+    async def main():
+        ended = puff.spawn(int)
+        await ended.join()
+        return ended, puff.spawn(int)
+
+    ended, late = loop.run_until_complete(main())
+    loop.close()
+    ended.kill()
+    late.kill()
+    assert ended.value == 0
+
+
+def test_spawn_on_a_foreign_loop_is_refused() -> None:
+    refused_on_foreign_loop(lambda: puff.spawn(int))
+    refused_on_foreign_loop(lambda: puff.spawn_blocking(int))
+
+
+def test_only_spawn_makes_one() -> None:
+    with pytest.raises(TypeError, match=r"use puff\.spawn\(\)"):
+        puff.Greenlet()
 
 
 def test_killed_by_itself_it_ends_where_it_waits_next() -> None:

@@ -12,7 +12,8 @@ import functools
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_XDECREF
 
-from puff._bind.bridge cimport RUNNING, Bridge, iterator_of
+from puff._bind.bridge cimport RUNNING, Bridge
+from puff._bind.in_context cimport iterator_of
 from puff._bind.loop cimport running
 
 cdef extern from *:

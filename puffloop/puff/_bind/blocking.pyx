@@ -230,13 +230,13 @@ def spawn_blocking(fn, *args, **kwargs):
         digest = puff.spawn_blocking(hashlib.scrypt, pw, salt=salt, n=2**14, r=8, p=1).join()
     """
     cdef BlockingGreenlet greenlet
+    cdef LoopBase loop
     if not callable(fn):
         raise TypeError(f"spawn_blocking() takes a callable, not {type(fn).__name__}")
-    if running() is None and _get_running_loop() is not None:
-        raise foreign_loop()
-    greenlet = BlockingGreenlet()
+    loop = loop_here()
+    greenlet = BlockingGreenlet.__new__(BlockingGreenlet)
     greenlet.joiners = []
-    greenlet.loop = loop_here()
+    greenlet.loop = loop
     greenlet.state = ALIVE
     _begin(greenlet, fn, args, kwargs)
     return greenlet

@@ -31,9 +31,6 @@ cdef class Bridge(green.Job):
     cdef str name(self)
 
     cdef object wait(self, object aw)
-    cdef object wait_for(self, object aw)
-    cdef object wait_in_context(self, object aw)
-    cdef object drive(self, object exc, int *returned)
     cdef object advance(self, object exc, int *returned)
     cdef object inner_ended(self, object exc, int *returned)
     cdef object outcome(self, int *returned)
@@ -43,5 +40,7 @@ cdef class Bridge(green.Job):
 # The flow of code that runs here, in any world: an object that is the same in all of it. A Task
 # with the sync code that it runs is one, a spawned greenlet with what it awaits, a thread.
 cdef object flow_here()
-# What `await aw` would iterate.
-cdef object iterator_of(object aw)
+# On the hub: GreenletExit where a worker without a bridge waits. If that is in await_(), what it
+# awaits is cancelled, and the exit comes when it has ended. `again`: the worker has been told
+# before; only what it awaits, if it is that which has not ended, is cancelled again.
+cdef int kill_parked(green.Worker worker, bint again) except -1

@@ -11,41 +11,33 @@ worker's too (the same object: each sees what the other sets). What f awaits is 
 running loop is visible, and a bridge in there switches from the hub as this one does: nesting of
 any depth stays flat.
 
-A greenlet of spawn() has no Task: there await_() makes one, in the greenlet's context.
+A greenlet of spawn() has no Task: there await_() makes one, whose steps are in the greenlet's
+context. Kills reach the greenlet by way of that Task, as cancellation reaches f above:
+
+    kill() --> task.cancel() --> what is awaited ends --> GreenletExit in f
 """
 
 import asyncio
-import contextvars
-import inspect
-import sys
 import threading
 import weakref
 
 cimport puff._bind.green as green
+from puff._bind.in_context cimport drive, exception_of, in_context_here, iterator_of
 from puff._bind.loop cimport LoopBase, of_thread, primary, running
 from puff._bind.waiter cimport Waiter, call, foreign_loop, not_stop, warn_never_awaited
 
 import greenlet as _greenlet
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF
 
 cdef extern from "awaits.h":
-    ctypedef enum PySendResult:
-        PYGEN_RETURN
-        PYGEN_NEXT
-        PYGEN_ERROR
     void puff_await_install(object type, object (*step)(object self, int *returned))
 
 cdef extern from "compat.h":
     object puff_get_context()
 
-cdef extern from *:
-    PySendResult PyIter_Send(object iter, object value, PyObject **result) except PYGEN_ERROR
-
 cdef object GreenletExit = _greenlet.GreenletExit
 cdef object _get_running_loop = asyncio._get_running_loop
 cdef object _current_task = asyncio.current_task
-cdef bint _task_takes_context = sys.version_info >= (3, 11)
+cdef object _Future = asyncio.Future
 
 
 cdef class Bridge(green.Job):
@@ -67,27 +59,13 @@ cdef class Bridge(green.Job):
 
     cdef object wait(self, object aw):
         """await_() of a bridged worker."""
+        _refuse_future_of_another(self.loop, aw)
         if puff_get_context() is not self.context:
-            return self.wait_in_context(aw)
-        return self.wait_for(aw)
-
-    cdef object wait_for(self, object aw):
+            aw = in_context_here(aw)  # the function is in a Context.run(); the hub is not
         self.inner = iterator_of(aw)
         green.park(self.worker, self)
         answer, self.answer = self.answer, None
         return answer
-
-    cdef object wait_in_context(self, object aw):
-        """The function is in a Context.run(), which nobody else can enter while that lasts; and the
-        hub is in the Task's context. So a Task of its own awaits, in a copy.
-        """
-        left = []
-        task = self.loop.create_task(_value_and_context(aw, left))
-        _locals_of_task[task] = flow_locals()
-        try:
-            return self.wait_for(_until_done(task))
-        finally:
-            _adopt(left)
 
     # ---- on the hub ------------------------------------------------------------------------------
 
@@ -100,30 +78,13 @@ cdef class Bridge(green.Job):
         self.context = puff_get_context()
         return green.run_job(self.loop, self, self.context)
 
-    cdef object drive(self, object exc, int *returned):
-        """Goes on with what the function awaits: what that yields, or what it has returned."""
-        cdef PyObject *result = NULL
-        if exc is None:
-            returned[0] = PyIter_Send(self.inner, None, &result) == PYGEN_RETURN
-            value = <object>result
-            Py_DECREF(value)
-            return value
-        throw = getattr(self.inner, "throw", None)
-        if throw is None:
-            raise exc
-        try:
-            return throw(exc)
-        except StopIteration as stop:
-            returned[0] = 1
-            return stop.value
-
     cdef object advance(self, object exc, int *returned):
         """One step: until something has to be waited for, or the function has ended."""
         cdef int ended = 0
         while True:
             if self.inner is not None:
                 try:
-                    value = self.drive(exc, &ended)
+                    value = drive(self.inner, exc, &ended)
                     if not ended:
                         return value
                     self.answer, exc = value, None
@@ -190,7 +151,7 @@ cdef class Bridge(green.Job):
 
     def throw(self, typ, val=None, tb=None):
         cdef int returned = 0
-        exc = _exception(typ, val, tb)
+        exc = exception_of(typ, val, tb)
         if self.state == NEW:
             self.state = DONE
             raise exc
@@ -236,25 +197,6 @@ cdef object _step(object self, int *returned):
 
 
 puff_await_install(Bridge, _step)
-
-
-cdef object _exception(typ, val, tb):
-    """The exception of throw(exception), or of the older throw(type, value, traceback)."""
-    if val is None:
-        val = typ() if isinstance(typ, type) else typ
-    elif not isinstance(val, BaseException):
-        val = typ(val)
-    return val if tb is None else val.with_traceback(tb)
-
-
-cdef object iterator_of(object aw):
-    """What `await aw` would iterate."""
-    if inspect.isgenerator(aw) and inspect.isawaitable(aw):  # of @types.coroutine
-        return aw
-    method = getattr(type(aw), "__await__", None)
-    if method is None:
-        raise TypeError(f"object {type(aw).__name__} can't be used in 'await' expression")
-    return method(aw)
 
 
 def to_greenlet(fn, /, *args, **kwargs):
@@ -365,63 +307,71 @@ async def _value_of(aw):
     return await aw
 
 
-async def _value_and_context(aw, left):
-    """What is awaited has a copy of a context; `left` gets that as it is in the end."""
-    try:
-        return await aw
-    finally:
-        left.append(contextvars.copy_context())
-
-
-cdef int _adopt(list left) except -1:
-    """Sets what was set in the copy here."""
-    for context in left:  # none if it never began
-        for var, value in context.items():
-            if var.get(_adopt_missing) is not value:
-                var.set(value)
+cdef int _refuse_future_of_another(LoopBase loop, object aw) except -1:
+    """In sync code no loop is current: what asyncio makes there belongs to any other."""
+    if isinstance(aw, _Future) and aw.get_loop() is not loop and not aw.done():
+        raise RuntimeError(
+            "await_() of a Future of another loop: make it in a coroutine, as in "
+            "`async def both(): return await asyncio.gather(a(), b())` and `puff.await_(both())`"
+        )
     return 0
-
-
-cdef object _adopt_missing = object()
-
-
-async def _until_done(task):
-    try:
-        return await task
-    except BaseException:
-        task.cancel()
-        raise
 
 
 cdef class _Awaiting(Waiter):
     """An awaitable that a greenlet without a Task waits for: in a Task of its own."""
 
     cdef object aw
-    cdef object task
-    cdef list left  # 3.10's Tasks have a copy of the context
+    cdef object task  # None: not begun, or ended
+    cdef object exit  # the GreenletExit that the greenlet gets when the Task has ended, or None
 
     cdef int start(self) except -1:
-        if _task_takes_context:
-            self.task = self.loop.create_task(_value_of(self.aw), context=puff_get_context())
-        else:
-            self.task = self.loop.create_task(_value_and_context(self.aw, self.left))
+        _refuse_future_of_another(self.loop, self.aw)
+        self.task = self.loop.create_task(_value_of(in_context_here(self.aw)))
         self.task.add_done_callback(self.ended)
         _locals_of_task[self.task] = _of_worker(green.current())
         return 0
 
-    cdef void abandon(self) noexcept:
+    cdef int kill(self) except -1:
+        self.exit = GreenletExit()
         self.task.cancel()
+        return 0
+
+    cdef void abandon(self) noexcept:
+        if running() is self.loop:
+            self.task.cancel()
+            return
+        # The loop closes, the Task takes no step any more: its coroutine ends here.
+        self.task._log_destroy_pending = False
+        try:
+            self.task.get_coro().close()
+        except BaseException as exc:
+            self.loop.call_exception_handler(
+                {"message": "what a greenlet awaits cannot be closed", "exception": exc}
+            )
 
     def ended(self, task):
         self.task = None
         if task.cancelled():
             if asyncio.iscoroutine(self.aw):
                 self.aw.close()  # or it warns, if the Task was cancelled before it began
-            self.reject(asyncio.CancelledError())
+            self.reject(asyncio.CancelledError() if self.exit is None else self.exit)
         elif task.exception() is not None:
             self.reject(task.exception())
+        elif self.exit is not None:
+            self.reject(self.exit)  # it has swallowed its cancellation
         else:
             self.resolve(task.result())
+
+
+cdef int kill_parked(green.Worker worker, bint again) except -1:
+    cdef _Awaiting waiter
+    if isinstance(worker.token, _Awaiting):
+        waiter = worker.token
+        if waiter.task is not None:
+            return waiter.kill() if not again or waiter.exit is not None else 0
+    if not again and worker.token is not None:
+        return green.throw_into(worker, worker.token, GreenletExit())
+    return 0
 
 
 def await_(aw):
@@ -443,11 +393,7 @@ def await_(aw):
             return (<Bridge>worker.bridge).wait(aw)
         waiter = _Awaiting()
         waiter.aw = aw
-        waiter.left = []
-        try:
-            return call(waiter)
-        finally:
-            _adopt(waiter.left)
+        return call(waiter)
     if loop is not None or _get_running_loop() is not None:
         raise RuntimeError("await_() is for sync code: in a coroutine, write `await`")
     loop = primary()

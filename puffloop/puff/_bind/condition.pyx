@@ -77,7 +77,13 @@ cdef class Condition:
 
     # ---- the lock ------------------------------------------------------------------------------
 
+    cdef object guard(self):
+        if self.lock is None:
+            raise RuntimeError("this Condition is not initialised: its __init__ has not run")
+        return self.lock
+
     cdef int must_hold(self, str what) except -1:
+        self.guard()
         if not (self.plain.held if self.again is None else self.again.is_mine()):
             raise RuntimeError(f"{what} without holding the lock")
         return 0
@@ -109,30 +115,30 @@ cdef class Condition:
 
     def acquire(self, blocking=True, timeout=None):
         """As the lock's."""
-        return self.lock.acquire(blocking, timeout)
+        return self.guard().acquire(blocking, timeout)
 
     def release(self):
         """As the lock's."""
-        self.lock.release()
+        self.guard().release()
 
     def locked(self):
         """Whether somebody holds the lock."""
-        return self.lock.locked()
+        return self.guard().locked()
 
     def __enter__(self):
         refuse_in_coroutine("async with")
-        self.lock.acquire()
+        self.guard().acquire()
         return self
 
     def __exit__(self, *exc_info):
-        self.lock.release()
+        self.guard().release()
 
     async def __aenter__(self):
-        await self.lock.acquire()
+        await self.guard().acquire()
         return self
 
     async def __aexit__(self, *exc_info):
-        self.lock.release()
+        self.guard().release()
 
     # ---- waiting -------------------------------------------------------------------------------
 
@@ -222,6 +228,7 @@ cdef class Condition:
 
     def notify_all(self):
         """Wake all who wait."""
+        self.must_hold("notify_all()")
         self.notify(len(self.line.line))
 
     def __repr__(self):

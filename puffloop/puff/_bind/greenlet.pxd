@@ -19,6 +19,7 @@ cdef class Greenlet(Job):
     cdef unsigned long long order  # among all that have ended
     cdef State state
     cdef bint retrieved, killed
+    cdef bint doomed  # killed before it has begun; set in any thread
     cdef object __weakref__
 
     # On the loop's thread, once: the state is DEAD and the joiners are told.
@@ -26,5 +27,5 @@ cdef class Greenlet(Job):
 
 
 # The loop that a call in this place belongs to: that which runs here, else the process's, else
-# this thread's own.
+# this thread's own. RuntimeError where another kind of loop runs.
 cdef LoopBase loop_here()

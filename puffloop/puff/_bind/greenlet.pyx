@@ -8,9 +8,10 @@ import contextvars
 from collections import deque
 
 cimport puff._bind.green as green
+from puff._bind.bridge cimport kill_parked
 from puff._bind.loop cimport LoopBase, of_thread, primary, running
 from puff._bind.timed cimport TimedWaiter
-from puff._bind.waiter cimport Waiter, call
+from puff._bind.waiter cimport Waiter, call, foreign_loop
 
 import greenlet as _greenlet
 
@@ -263,6 +264,9 @@ cdef class Greenlet(green.Job):
     `dead` is True once it has ended, `value` is what it returned (None before, or when it raised).
     """
 
+    def __init__(self, *args, **kwargs):
+        raise TypeError("puff.Greenlet() makes none: use puff.spawn()")
+
     @property
     def dead(self):
         return self.state == DEAD
@@ -283,20 +287,27 @@ cdef class Greenlet(green.Job):
     def kill(self):
         """Raise `greenlet.GreenletExit` in it where it waits; it ends at the next turn of the loop.
 
-        Once: a second kill does nothing. A greenlet that has not begun never does; one that has
-        ended stays as it is. `join` of a killed greenlet returns
-        the GreenletExit instance, as greenlet itself does.
+        Where that is `await_()`, what it awaits is cancelled, and GreenletExit comes when that has
+        ended. Once: a second kill does nothing, but for cancelling again what has not ended yet. A
+        greenlet that has not begun never does; one that has ended stays as it is. `join` of a
+        killed greenlet returns the GreenletExit instance, as greenlet itself does.
         """
-        self.loop.call_soon_threadsafe(self._kill)
+        if self.state == DEAD:
+            return
+        if self.state == WAITING:
+            self.doomed = True  # its turn comes before that of _kill()
+        try:
+            self.loop.call_soon_threadsafe(self._kill)
+        except RuntimeError:
+            if not self.loop.is_closed():
+                raise
 
     def _kill(self):
-        if self.killed:
-            return  # its clean-up is not interrupted by a second kill
-        self.killed = True
+        again, self.killed = self.killed, True  # its own clean-up is not interrupted
         if self.state == WAITING:
             self._end(GreenletExit(), None)
-        elif self.state == ALIVE and self.worker is not None and self.worker.token is not None:
-            green.throw_into(self.worker, self.worker.token, GreenletExit())
+        elif self.state == ALIVE and self.worker is not None:
+            kill_parked(self.worker, again)
 
     cdef int run(self, green.Worker worker) except -1:
         self.worker = worker
@@ -341,7 +352,9 @@ cdef class Greenlet(green.Job):
 
 
 def _run(Greenlet greenlet):
-    if greenlet.state == WAITING:
+    if greenlet.doomed:
+        greenlet._kill()
+    elif greenlet.state == WAITING:
         greenlet.state = ALIVE
         try:
             green.run_job(greenlet.loop, greenlet, greenlet.context)
@@ -351,8 +364,11 @@ def _run(Greenlet greenlet):
 
 cdef LoopBase loop_here():
     cdef LoopBase loop = running()
-    if loop is None:
-        loop = primary()
+    if loop is not None:
+        return loop
+    if asyncio._get_running_loop() is not None:
+        raise foreign_loop()
+    loop = primary()
     return of_thread() if loop is None else loop
 
 
@@ -364,7 +380,7 @@ def spawn(fn, *args, **kwargs):
     contextvars. From
     another thread it runs on the process's loop; in a plain script when the script waits for
     something, for example
-    in `join`. TypeError when `fn` is not callable.
+    in `join`. TypeError when `fn` is not callable; RuntimeError on a loop that is not Puff's.
 
         g = puff.spawn(pg.fetchval, "select 1")
         assert g.join() == 1            # in a coroutine: await g.join()
@@ -373,7 +389,7 @@ def spawn(fn, *args, **kwargs):
     cdef LoopBase loop
     if not callable(fn):
         raise TypeError(f"spawn() takes a callable, not {type(fn).__name__}")
-    greenlet = Greenlet()
+    greenlet = Greenlet.__new__(Greenlet)
     greenlet.fn, greenlet.args, greenlet.kwargs = fn, args, kwargs
     greenlet.context = contextvars.copy_context()
     greenlet.joiners = []

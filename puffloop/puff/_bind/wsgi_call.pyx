@@ -21,6 +21,7 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memchr
 
 cimport puff._bind.green as green
+from puff._bind.bridge cimport kill_parked
 from puff._bind.core cimport (
     PUFF_ECLOSED,
     PUFF_ENOMEM,
@@ -425,8 +426,8 @@ cdef class Call:
             return
         if self.environ is not None:
             self.killed = not self.threaded
-        elif self.worker is not None and self.worker.token is not None:
-            green.throw_into(self.worker, self.worker.token, GreenletExit())
+        elif self.worker is not None:
+            kill_parked(self.worker, False)
 
 
 cdef int _start(object one, object status, object headers, PyObject *exc_info) except -1:
