@@ -18,7 +18,7 @@ import socket
 import sys
 import warnings
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import puff
 import puff.asgi
@@ -118,7 +118,6 @@ class _Worker:
     def run(self) -> int:
         loop = puff.new_event_loop()
         asyncio.set_event_loop(loop)
-        loop.set_watchdog(self._config.watchdog_ms)
         try:
             if self._config.monkey:
                 with warnings.catch_warnings():  # of ours only click has been imported by now
@@ -187,6 +186,8 @@ class _Worker:
             return _cannot_listen(self._config.bind, e)
         gc.collect()
         gc.freeze()  # what the imports made lives as long as we do: no collection need look at it
+        loop = cast(puff.Loop, asyncio.get_running_loop())
+        loop.set_watchdog(self._config.watchdog_ms)  # so far nobody has waited for an answer
         if self._ready_fd >= 0:
             report_ready(self._ready_fd)
         else:

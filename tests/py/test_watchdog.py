@@ -437,6 +437,25 @@ def test_a_request_that_blocks_for_a_while_is_named_and_answered(
     assert s.stop() == 0
 
 
+def test_a_start_that_takes_its_time_is_no_block(serve: Any, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        """
+import time
+time.sleep(0.3)
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        time.sleep(0.3)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+"""
+    )
+    s = serve("--asgi", "slow:app", "--watchdog-ms", "100")
+    assert s.stop() == 0
+    assert "blocked" not in s.output
+
+
 def test_zero_watches_nobody(serve: Any) -> None:
     s = serve("--wsgi", "hello:app", "--watchdog-ms", "0")
     assert httpx.get(s.url + "/sleep", timeout=BOUND_S).text == "fine"
