@@ -21,7 +21,6 @@ from cpython.bytes cimport (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
-from cpython.object cimport PyObject
 
 from puff._bind.core cimport (
     PUFF_ENOMEM,
@@ -41,6 +40,7 @@ from puff._bind.core cimport (
 )
 from puff._bind.errors cimport os_error
 from puff._bind.loop cimport LoopBase
+from puff._bind.slot cimport puff_slot, puff_slot_find, puff_slot_of
 
 from puff._bind.endpoint import EndpointTransport
 
@@ -59,12 +59,6 @@ cdef extern from "address.h":
 cdef extern from "compat.h":
     enum:
         PUFF_DATAGRAM_HEADER
-
-cdef extern from "slot.h":
-    ctypedef struct puff_slot:
-        pass
-    int puff_slot_find(object type, const char *name, puff_slot *out) except -1
-    PyObject *puff_slot_of(object self, const puff_slot *slot) except NULL
 
 
 cdef object _logger = logging.getLogger("asyncio")

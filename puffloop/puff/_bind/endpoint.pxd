@@ -42,3 +42,8 @@ cdef class Endpoint:
     cdef void disown_sock(self) noexcept
     cdef int fatal_error(self, exc, message) except -1
     cdef int report(self, message, exc) except -1
+
+
+# That no transport of the loop has it (a socket or a number), without the exception in which
+# asyncio's look for one ends. False: asyncio's own look may tell.
+cdef bint is_free(loop, fd)

@@ -26,6 +26,7 @@ from cpython.weakref cimport PyWeakref_NewRef
 from puff._bind.core cimport PUFF_EARG
 from puff._bind.errors cimport os_error
 from puff._bind.loop cimport puff_hold, puff_let_go
+from puff._bind.slot cimport puff_slot, puff_slot_find, puff_slot_of
 
 
 cdef extern from *:
@@ -38,12 +39,6 @@ cdef extern from "endpoint.h":
     ctypedef struct puff_endpoint:
         PyObject *loop
         int leaked
-
-cdef extern from "slot.h":
-    ctypedef struct puff_slot:
-        pass
-    int puff_slot_find(object type, const char *name, puff_slot *out) except -1
-    PyObject *puff_slot_of(object self, const puff_slot *slot) except NULL
 
 
 cdef object _logger = logging.getLogger("asyncio")
@@ -236,6 +231,18 @@ cdef int _register(LoopBase loop, int fd, transport) except -1:
     else:
         by_fd[fd] = transport
     return 0
+
+
+cdef bint is_free(loop, fd):
+    by_fd = loop._transports
+    if type(by_fd) is not WeakValueDictionary:
+        return False
+    if type(fd) is socket.socket:
+        fd = fd.fileno()
+    if type(fd) is not int or fd < 0:
+        return False
+    ref = by_fd.data.get(fd)
+    return ref is None or ref() is None
 
 
 def _lose(Endpoint e, exc):

@@ -31,6 +31,8 @@ cdef class Gate:
     cdef object ask(self, object timeout, object late, object gift)
     # The same without a first try: whoever calls knows that there is nothing. False: it is late.
     cdef object ask_in_line(self, object timeout, object gift)
+    # In a forked child: those who stand in it are the parent's.
+    cdef void forget_line(self) noexcept
     # Out of the line: the first, or None.
     cdef Turn pop(self)
     # In any thread. False: its loop is closed, and nobody waits any more.

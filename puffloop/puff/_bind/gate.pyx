@@ -78,6 +78,9 @@ cdef class Gate:
     def __cinit__(self, *args, **kwargs):
         self.line = _nobody
 
+    cdef void forget_line(self) noexcept:
+        self.line = _nobody
+
     cdef bint enter(self, Turn turn) except -1:
         raise NotImplementedError
 

@@ -14,7 +14,6 @@ import os
 import socket
 import sys
 from asyncio import base_events, exceptions, selector_events, unix_events
-from weakref import WeakValueDictionary
 
 cimport cython
 from libc.limits cimport INT_MAX
@@ -30,6 +29,7 @@ from puff._bind.core cimport (
     puff_ready_supported,
     puff_ready_wait,
 )
+from puff._bind.endpoint cimport is_free
 from puff._bind.errors cimport os_error
 from puff._bind.loop cimport LoopBase, puff_hold, puff_let_go
 from puff._bind.waiter cimport Waiter, call
@@ -70,19 +70,6 @@ cdef object accept_now(object sock):
     return puff_sock_accept(sock)
 
 
-cdef bint _is_free(loop, fd):
-    """That no transport has it, without the exception in which asyncio's look for one ends."""
-    transports = loop._transports
-    if type(transports) is not WeakValueDictionary:
-        return False
-    if type(fd) is socket.socket:
-        fd = fd.fileno()
-    if type(fd) is not int or fd < 0:
-        return False
-    ref = transports.data.get(fd)
-    return ref is None or ref() is None
-
-
 # ---- the loop's methods --------------------------------------------------------------------------
 
 class SockMethods:
@@ -90,7 +77,7 @@ class SockMethods:
 
     def _ensure_fd_no_transport(self, fd):
         """asyncio's check, which comes before somebody else watches the descriptor."""
-        if not _is_free(self, fd):
+        if not is_free(self, fd):
             _check_transport(self, fd)
         number = fd if isinstance(fd, int) else int(fd.fileno())
         if number <= INT_MAX:  # else no file has it

@@ -77,7 +77,7 @@ cdef class Lock(Gate):
 
     def _at_fork_reinit(self):
         self.real._at_fork_reinit()
-        self.line = ()
+        self.forget_line()
 
     # What threading.Condition does by calls of its own when its lock has none of these.
 

@@ -10,19 +10,12 @@ import warnings
 from asyncio import constants, sslproto, transports
 
 from cpython.bytes cimport PyBytes_CheckExact
-from cpython.object cimport PyObject
 
 from puff._bind.core cimport puff_tls_unread
 from puff._bind.loop cimport LoopBase
+from puff._bind.slot cimport puff_slot, puff_slot_find, puff_slot_of
 from puff._bind.tls cimport INIT, MADE, WRAPPED, Tls, engine_of
 from puff._bind.transport cimport limits, pieces_of
-
-
-cdef extern from "slot.h":
-    ctypedef struct puff_slot:
-        pass
-    int puff_slot_find(object type, const char *name, puff_slot *out) except -1
-    PyObject *puff_slot_of(object self, const puff_slot *slot) except NULL
 
 
 cdef enum:

@@ -29,6 +29,7 @@ from puff._bind.core cimport (
 )
 from puff._bind.errors cimport os_error
 from puff._bind.loop cimport LoopBase
+from puff._bind.slot cimport puff_slot, puff_slot_find, puff_slot_of
 from puff._bind.streams cimport adopt
 
 from puff._bind.endpoint import EndpointTransport
@@ -65,12 +66,6 @@ cdef extern from "stream_io.h":
     int puff_stream_io_init(
         object transport_class, object stream_class, const puff_stream_rare *rare
     ) except -1
-
-cdef extern from "slot.h":
-    ctypedef struct puff_slot:
-        pass
-    int puff_slot_find(object type, const char *name, puff_slot *out) except -1
-    PyObject *puff_slot_of(object self, const puff_slot *slot) except NULL
 
 
 cdef object _logger = logging.getLogger("asyncio")
