@@ -7,6 +7,7 @@ react, for it is stuck in C, every thread's stack is printed and the run ends.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import faulthandler
 import os
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import leaks
 import pytest
+from oracle import MAKERS
 
 import puff
 from puff import embedded
@@ -90,6 +92,29 @@ def _leaves_nothing_behind(
         return
     if _raised not in request.node.stash and (found := leaks.left_for_good(before)):
         pytest.fail("left behind:\n" + "\n".join(found), pytrace=False)
+
+
+@pytest.fixture(params=MAKERS)
+def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
+    """asyncio's, then ours: what holds on both."""
+    loop = MAKERS[request.param]()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def puff_loop() -> Iterator[puff.Loop]:
+    loop = puff.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def errors(loop: asyncio.AbstractEventLoop) -> list[dict]:
+    """What the loop's exception handler is told."""
+    seen: list[dict] = []
+    loop.set_exception_handler(lambda _, context: seen.append(context))
+    return seen
 
 
 # ---- servers that every test shares --------------------------------------------------------------

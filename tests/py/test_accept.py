@@ -9,28 +9,12 @@ import os
 import resource
 import socket
 from asyncio import constants
-from collections.abc import Iterator
 
 import pytest
 
 import puff
 
-MAKERS = {"asyncio": asyncio.SelectorEventLoop, "puff": puff.new_event_loop}
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var")
-
-
-@pytest.fixture(params=MAKERS)
-def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
-    loop = MAKERS[request.param]()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
-def errors(loop: asyncio.AbstractEventLoop) -> list[dict]:
-    seen: list[dict] = []
-    loop.set_exception_handler(lambda _, context: seen.append(context))
-    return seen
 
 
 class Kept(asyncio.Protocol):

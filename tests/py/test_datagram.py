@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +17,7 @@ import pytest
 
 import puff
 
-MAKERS = {"asyncio": asyncio.SelectorEventLoop, "puff": puff.new_event_loop}
 LOCAL = ("127.0.0.1", 0)
-
-
-@pytest.fixture(params=MAKERS)
-def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
-    loop = MAKERS[request.param]()
-    yield loop
-    if not loop.is_closed():
-        loop.close()
-
-
-@pytest.fixture
-def puff_loop() -> Iterator[puff.Loop]:
-    loop = puff.new_event_loop()
-    yield loop
-    if not loop.is_closed():
-        loop.close()
-
-
-@pytest.fixture
-def errors(loop: asyncio.AbstractEventLoop) -> list[dict]:
-    seen: list[dict] = []
-    loop.set_exception_handler(lambda _, context: seen.append(context))
-    return seen
 
 
 class Recorder(asyncio.DatagramProtocol):

@@ -15,29 +15,12 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 
 import pytest
 
 import puff
 
-MAKERS = {"asyncio": asyncio.SelectorEventLoop, "puff": puff.new_event_loop}
 MANY = 300  # more than are tracked at once
-
-
-@pytest.fixture(params=MAKERS)
-def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
-    loop = MAKERS[request.param]()
-    yield loop
-    if not loop.is_closed():
-        loop.close()
-
-
-@pytest.fixture
-def puff_loop() -> Iterator[puff.Loop]:
-    loop = puff.new_event_loop()
-    yield loop
-    loop.close()
 
 
 def run_ready(loop: asyncio.AbstractEventLoop) -> None:

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from oracle import MAKERS
 
 import puff
 
-MAKERS = {"asyncio": asyncio.SelectorEventLoop, "puff": puff.new_event_loop}
 LIMIT = 20
 
 

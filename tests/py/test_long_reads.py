@@ -10,30 +10,12 @@ import itertools
 import socket
 import threading
 import tracemalloc
-from collections.abc import Iterator
 
 import pytest
 
-import puff
-
-MAKERS = {"asyncio": asyncio.SelectorEventLoop, "puff": puff.new_event_loop}
 KIB = 1024
 LONGEST = 124 * KIB  # one read of ours; asyncio's is of 256 KiB
 LONG = b"x" * 16 * KIB  # the next read after it may be of the longest
-
-
-@pytest.fixture(params=MAKERS)
-def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
-    loop = MAKERS[request.param]()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
-def puff_only_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = puff.new_event_loop()
-    yield loop
-    loop.close()
 
 
 class Pieces(asyncio.Protocol):
@@ -186,7 +168,7 @@ def test_a_peer_that_never_stops_sending_starves_nobody(loop) -> None:
     run(loop, main)
 
 
-def test_a_connection_that_waits_owns_no_memory_for_its_next_read(puff_only_loop) -> None:
+def test_a_connection_that_waits_owns_no_memory_for_its_next_read(puff_loop) -> None:
     class Counts(Pieces):
         def data_received(self, data: bytes) -> None:
             self.lengths.append(len(data))
@@ -210,4 +192,4 @@ def test_a_connection_that_waits_owns_no_memory_for_its_next_read(puff_only_loop
             protocol.transport.close()
             peer.close()
 
-    run(puff_only_loop, main)
+    run(puff_loop, main)

@@ -21,30 +21,6 @@ import pytest
 
 import puff
 
-MAKERS = {"asyncio": asyncio.SelectorEventLoop, "puff": puff.new_event_loop}
-
-
-@pytest.fixture(params=MAKERS)
-def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
-    loop = MAKERS[request.param]()
-    yield loop
-    if not loop.is_closed():
-        loop.close()
-
-
-@pytest.fixture
-def puff_loop() -> Iterator[puff.Loop]:
-    loop = puff.new_event_loop()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
-def errors(loop: asyncio.AbstractEventLoop) -> list[dict]:
-    seen: list[dict] = []
-    loop.set_exception_handler(lambda _, context: seen.append(context))
-    return seen
-
 
 def run_ready(loop: asyncio.AbstractEventLoop) -> None:
     loop.call_soon(loop.stop)

@@ -10,7 +10,7 @@ import pty
 import socket
 import tty
 import warnings
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,8 @@ import pytest
 
 import puff
 
-MAKERS = {"asyncio": asyncio.SelectorEventLoop, "puff": puff.new_event_loop}
 MEGABYTE = 1 << 20
 LIMIT_S = 30
-
-
-@pytest.fixture(params=MAKERS)
-def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
-    loop = MAKERS[request.param]()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
-def errors(loop: asyncio.AbstractEventLoop) -> list[dict]:
-    seen: list[dict] = []
-    loop.set_exception_handler(lambda _, context: seen.append(context))
-    return seen
 
 
 def run(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, Any]) -> Any:

@@ -26,25 +26,8 @@ import pytest
 import puff
 from puff._bind import sock as native
 
-MAKERS = {"asyncio": asyncio.SelectorEventLoop, "puff": puff.new_event_loop}
 PATIENCE_S = 20.0
 has_datagrams = pytest.mark.skipif(sys.version_info < (3, 11), reason="from 3.11 on")
-
-
-@pytest.fixture(params=MAKERS)
-def loop(request: pytest.FixtureRequest) -> Iterator[Any]:
-    loop = MAKERS[request.param]()
-    yield loop
-    if not loop.is_closed():
-        loop.close()
-
-
-@pytest.fixture
-def puff_loop() -> Iterator[Any]:
-    loop = puff.new_event_loop()
-    yield loop
-    if not loop.is_closed():
-        loop.close()
 
 
 @pytest.fixture

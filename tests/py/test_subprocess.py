@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +19,8 @@ import pytest
 
 import puff
 
-MAKERS = {"asyncio": asyncio.SelectorEventLoop, "puff": puff.new_event_loop}
 MEGABYTE = 1 << 20
 LIMIT_S = 30
-
-
-@pytest.fixture(params=MAKERS)
-def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
-    loop = MAKERS[request.param]()
-    yield loop
-    if not loop.is_closed():
-        loop.close()
-
-
-@pytest.fixture
-def puff_loop() -> Iterator[puff.Loop]:
-    loop = puff.new_event_loop()
-    yield loop
-    loop.close()
 
 
 def run(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, Any]) -> Any:

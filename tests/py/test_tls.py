@@ -87,13 +87,6 @@ def loop(kind: str) -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @pytest.fixture
-def errors(loop: asyncio.AbstractEventLoop) -> list[dict]:
-    seen: list[dict] = []
-    loop.set_exception_handler(lambda _, context: seen.append(context))
-    return seen
-
-
-@pytest.fixture
 def run(loop: asyncio.AbstractEventLoop) -> Callable[[Any], Any]:
     return lambda main: loop.run_until_complete(asyncio.wait_for(main, PATIENCE_S))
 

@@ -10,7 +10,6 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +17,7 @@ import pytest
 
 import puff
 
-MAKERS = {"asyncio": asyncio.SelectorEventLoop, "puff": puff.new_event_loop}
 BIG = 4 * 1024 * 1024
-
-
-@pytest.fixture(params=MAKERS)
-def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
-    loop = MAKERS[request.param]()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
-def puff_only_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = puff.new_event_loop()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
-def errors(loop: asyncio.AbstractEventLoop) -> list[dict]:
-    seen: list[dict] = []
-    loop.set_exception_handler(lambda _, context: seen.append(context))
-    return seen
 
 
 class Recorder(asyncio.Protocol):
@@ -171,7 +148,7 @@ def test_what_is_written_after_close_does_not_leave(loop) -> None:
 
 
 @pytest.mark.parametrize("native", [None, object(), 3])
-def test_a_transport_whose_native_half_is_replaced_raises(puff_only_loop, native) -> None:
+def test_a_transport_whose_native_half_is_replaced_raises(puff_loop, native) -> None:
     async def main(loop) -> None:
         transport, peer = await connected(Recorder())
         kept = transport._native
@@ -183,7 +160,7 @@ def test_a_transport_whose_native_half_is_replaced_raises(puff_only_loop, native
         transport.abort()
         peer.close()
 
-    run(puff_only_loop, main)
+    run(puff_loop, main)
 
 
 def test_abort_throws_away_what_was_written(loop) -> None:
@@ -236,7 +213,7 @@ def test_any_bytes_of_any_length_arrive_in_order(loop, size, kind) -> None:
     run(loop, main)
 
 
-def test_memory_that_was_written_is_not_held(puff_only_loop) -> None:
+def test_memory_that_was_written_is_not_held(puff_loop) -> None:
     async def main(loop) -> None:
         transport, peer = await connected(Recorder())
         for size in (100, 100_000):
@@ -252,7 +229,7 @@ def test_memory_that_was_written_is_not_held(puff_only_loop) -> None:
         transport.abort()
         peer.close()
 
-    run(puff_only_loop, main)
+    run(puff_loop, main)
 
 
 def test_the_protocol_is_paused_above_high_and_resumed_at_low(loop) -> None:
@@ -361,7 +338,7 @@ def test_what_another_thread_writes_leaves_while_the_loop_sleeps(loop) -> None:
     run(loop, main)
 
 
-def test_debug_mode_names_the_thread_that_may_not_write(puff_only_loop) -> None:
+def test_debug_mode_names_the_thread_that_may_not_write(puff_loop) -> None:
     async def main(loop) -> None:
         loop.set_debug(True)
         transport, peer = await connected(Recorder())
@@ -373,7 +350,7 @@ def test_debug_mode_names_the_thread_that_may_not_write(puff_only_loop) -> None:
         transport.abort()
         peer.close()
 
-    run(puff_only_loop, main)
+    run(puff_loop, main)
 
 
 def test_no_protocol_is_an_error_that_is_reported(loop, errors) -> None:
@@ -730,7 +707,7 @@ def test_an_unclosed_transport_warns(loop) -> None:
 
 @pytest.mark.filterwarnings("ignore:unclosed transport")
 @pytest.mark.parametrize("kind", ["stream", "datagram"])
-def test_a_transport_outlives_its_loop(puff_only_loop, kind) -> None:
+def test_a_transport_outlives_its_loop(puff_loop, kind) -> None:
     async def main(loop) -> Any:
         if kind == "datagram":
             at = ("127.0.0.1", 0)
@@ -738,8 +715,8 @@ def test_a_transport_outlives_its_loop(puff_only_loop, kind) -> None:
         transport, main.peer = await connected(asyncio.Protocol())
         return transport
 
-    transport = puff_only_loop.run_until_complete(main(puff_only_loop))
-    puff_only_loop.close()
+    transport = puff_loop.run_until_complete(main(puff_loop))
+    puff_loop.close()
     assert "closed" in repr(transport) and transport.is_closing()
     assert transport.get_write_buffer_size() == 0
     transport.close()
